@@ -9,7 +9,6 @@ from PIL import Image, ImageDraw
 
 from vitreous.data.label_sets import memberships
 from vitreous.model.parts.tokenizer import ImageTokenizer
-from vitreous.model.vit import VisionTransformer
 from vitreous.seeding import derive, permutation
 from vitreous.training.folder.records import Listener
 from vitreous.training.load import progress_to
@@ -58,7 +57,7 @@ def important_patches(
 
 
 def patches_by_class(
-    model: VisionTransformer, sample: Sample, *, most: int, most_images: int, listener: Listener
+    sample: Sample, *, most: int, most_images: int, listener: Listener
 ) -> dict[int, list[ImportantPatch]]:
     """Explain the score of each class on its images by the default method, and return its most relevant patches.
 
@@ -68,7 +67,7 @@ def patches_by_class(
     images, classes = memberships(sample.labels)
     drawn = np.sort(permutation(derive(0, "important"), len(images))[:most_images])
     images, classes = images[drawn], classes[drawn]
-    values = sample.explained(model, METHODS[DEFAULT], classes, images, progress_to(listener, "explaining classes"))
+    values = sample.explained(METHODS[DEFAULT], classes, images, progress_to(listener, "explaining classes"))
     return {
         int(number): important_patches(values[classes == number], images[classes == number], most)
         for number in np.unique(classes)

@@ -86,7 +86,7 @@ def noise(model: nn.Module, images: Images, target: Target) -> Relevance:
 
 def test_method_that_is_faithful_by_construction_wins_and_noise_does_not(run: Run) -> None:
     methods = {"noise": Method(noise, "noise", ""), "occlusion": Method(occlusion, "occlusion", "")}
-    result = compare(run.predictor, sample_of(run), methods)
+    result = compare(sample_of(run), methods)
     rows = {row.name: row for row in result.rows}
     assert result.best.name == "occlusion"
     assert rows["occlusion"].measured["removal"].above_random.low > 0
@@ -179,10 +179,10 @@ def test_a_comparison_that_was_interrupted_continues_with_its_next_batch(run: Ru
 
     methods, sample = {ONE[0]: METHODS[ONE[0]]}, sample_of(run)
     with patch.object(sample_module, "TOKENS_AT_ONCE", 4 * run.model.config.num_tokens):
-        whole = compare(run.predictor, sample, methods)
+        whole = compare(sample, methods)
         with pytest.raises(KeyboardInterrupt):
-            compare(run.predictor, sample, methods, once=interrupted)
-        continued = compare(run.predictor, sample, methods, once=resumed)
+            compare(sample, methods, once=interrupted)
+        continued = compare(sample, methods, once=resumed)
     assert computed == list(range(1, -(-len(sample) // 4)))
     assert continued.as_dict() == whole.as_dict()
 
