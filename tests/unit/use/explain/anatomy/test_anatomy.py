@@ -9,7 +9,7 @@ from PIL import Image
 from tests.unit.use.explain.anatomy.models import VARIANTS, make_model, sample_of
 from tests.unit.use.report.test_page import Page
 
-from vitreous.cli.explain.model import explain_model as show
+from vitreous.cli.explain import show_model
 from vitreous.errors import ConfigError, DataError, RunError, SaveError
 from vitreous.training.folder.records import ignore
 from vitreous.training.folder.run_folder import RunFolder
@@ -150,14 +150,14 @@ def test_other_classes_are_refused(run: Run, photos: Path, tmp_path: Path) -> No
 def test_the_command_prints_every_finding_and_the_page(
     run: Run, found: ModelAnatomy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(run.path, out=tmp_path / "out", device="cpu")
+    show_model(run.path, out=tmp_path / "out", device="cpu")
     printed = capsys.readouterr().out
     for part in found.parts:
         assert part.finding in printed
     assert printed.rstrip().endswith(str(tmp_path / "out" / "anatomy.html"))
     with pytest.raises(RunError, match="exists and is not empty"):
-        show(run.path, out=tmp_path / "out", device="cpu")
-    show(run.path, out=tmp_path / "json", device="cpu", as_json=True)
+        show_model(run.path, out=tmp_path / "out", device="cpu")
+    show_model(run.path, out=tmp_path / "json", device="cpu", as_json=True)
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found.as_dict()))
 
 

@@ -20,8 +20,7 @@ from vitreous.use.explain import sample as sample_module
 from vitreous.use.explain.check import checker, cost
 from vitreous.use.explain.check.checker import check_explanations
 from vitreous.use.explain.check.compare import BatchCurves, compare
-from vitreous.use.explain.check.faithfulness import FILE, Faithfulness
-from vitreous.use.explain.check.last_check import read_last_check
+from vitreous.use.explain.check.faithfulness import FILE, Faithfulness, read_last_check
 from vitreous.use.explain.methods import METHODS, Method
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.removal.agreement import agreement
