@@ -80,6 +80,7 @@ def explain(
     options = {"--check": check, "--model": shows_model, "--method": method, "--target": target, "--versus": versus,
                "--out": out, "--images": num_images, "--weights": None if weights == "auto" else weights}  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None and value is not False}
+    given |= {f"--{key}": value for key, _, value in (assignment.partition("=") for assignment in assignments)}
     if check or shows_model or not images:
         _explain_model(Path(run), images, given, device, as_json)
         return
@@ -139,7 +140,9 @@ def _refuse_unused(images: Sequence[Path], given: Mapping[str, Any]) -> None:
     unused = [name for name in given if name not in {command, *used}]
     if unused:
         way_out = "leave it out" if command.startswith("--") else "leave it out, or give images"
-        raise ConfigError(f"{unused[0]}={printable(str(given[unused[0]]))}: has no use for {command}; {way_out}")
+        name, value = unused[0], given[unused[0]]
+        shown = name if value is True else f"{name}={printable(str(value))}"
+        raise ConfigError(f"{shown}: has no use for {command}; {way_out}")
     if len(images) > 1:
         raise ConfigError(
             f"data={printable(str(images[1]))}: {command} takes one set of images; give one folder or table"
