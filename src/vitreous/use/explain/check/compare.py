@@ -24,7 +24,7 @@ from vitreous.use.explain.check.faithfulness import RANDOM, Faithfulness, Row, c
 from vitreous.use.explain.check.orders import center_maps, random_maps
 from vitreous.use.explain.check.protocols import PROTOCOLS, Curves, Subject
 from vitreous.use.explain.methods import Method
-from vitreous.use.explain.methods.shapley import shapley
+from vitreous.use.explain.methods.removal import shapley
 from vitreous.use.explain.relevance import PatchValues, Relevance
 from vitreous.use.explain.removal.agreement import Agreement, agreement
 from vitreous.use.explain.removal.exact_shapley import exact_shapley
