@@ -5,7 +5,7 @@ from tests.unit.use.explain.anatomy.models import make_model, sample_of
 from vitreous.model.parts.stem import ConvStem
 from vitreous.model.parts.tokenizer import Tokenizer
 from vitreous.training.folder.records import ignore
-from vitreous.use.explain.anatomy.important import ImportantPatch, important_patches, patches_by_class
+from vitreous.use.explain.anatomy.image_parts import ImportantPatch, important_patches, patches_by_class
 from vitreous.use.explain.methods import DEFAULT, METHODS
 from vitreous.use.explain.target import Target
 
