@@ -192,7 +192,7 @@ def check_methods(
     if out is None and (folder.is_file() or hub_names.name_in(run) is not None):
         where = f"run={hub_names.shown(run)}: is a model without a run folder"
         raise ConfigError(f"{where}, so there is no folder for the results; add --out FOLDER")
-    names = None if method is None else list(METHODS) if method == "all" else [method]
+    names = None if method is None else methods_named(method)
     with Screen(stderr=as_json) as screen:
         on, listen = resolve_device(device), screen.listen
         found = check_explanations(run, data, methods=names, num_images=num_images, device=on, listener=listen)
