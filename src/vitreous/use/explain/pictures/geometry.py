@@ -71,7 +71,9 @@ class View:
         """Interpolate patch values to the pixels of the photo.
 
         A pixel at the center of what a token sees has its value, and pixels between centers are interpolated
-        bilinearly. Where patches are smaller than pixels, a pixel has the mean over its area.
+        bilinearly. Where patches are smaller than pixels, a pixel has the mean over its area. After a stem of
+        convolutions, values fall off from the last center to the border: only the last token sees the pixels there, and
+        the less, the nearer they are to the border. Their value would otherwise be a flat block, one patch wide.
 
         Returns:
             Float32; NaN where the model does not see the photo.
@@ -103,7 +105,8 @@ def interpolation(
     per_pixel = count / (end - begin)
     samples = ceil(max(1.0, per_pixel))  # within a pixel
     points = (np.arange(length * samples) + 0.5) / samples
-    places = ((points - begin) * per_pixel - token_center).clip(0, count - 1)
+    # From `count - 1` to `count`, the weight of the last token falls to 0.
+    places = ((points - begin) * per_pixel - token_center).clip(0, count if token_center < 0.5 else count - 1)
     weights = (1 - np.abs(places[:, None] - np.arange(count))).clip(min=0)
     weights = weights.reshape(length, samples, count).mean(axis=1).astype(np.float32)
     first = np.arange(length)
