@@ -1,4 +1,4 @@
-"""Model, images -> what attention alone shows, whatever the class: that of a layer, or multiplied over all blocks."""
+"""Model, images -> attention, whatever the class: that of a layer, or multiplied over all blocks."""
 
 import torch
 from torch import nn
