@@ -183,7 +183,7 @@ def check(name: str, subject: Subject, options: argparse.Namespace, folder: Path
         stored = torch.load(file, weights_only=True)
         return {key: {of: Curves(*each) for of, each in curves.items()} for key, curves in stored.items()}
 
-    result = compare(predictor, sample, chosen, once=once, listener=progress(name))
+    result = compare(sample, chosen, once=once, listener=progress(name))
     print(f"{name}: {' '.join(result.sentences)}", flush=True)
     return {"command": command_line(), **result.as_dict()}
 

@@ -26,9 +26,9 @@ from tests.learning.planted import CORNERS, PLAIN, Photos, corner_of, marked, mn
 
 from vitreous.data.sources import open_object
 from vitreous.use.evaluate.labeled_images import LabeledImages, labeled_images
-from vitreous.use.explain.exchange import moved_predictions
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.sample import Sample
+from vitreous.use.explain.shortcut_check import moved_predictions
 from vitreous.use.explain.shortcuts import classes_to_check, find_shortcuts, places_near_border
 from vitreous.use.predict.predictor import Predictor
 
@@ -59,9 +59,9 @@ def measure(name: str, stem: str, planted: bool, seed: int) -> dict[str, Any]:
 def checked(predictor: Predictor, images: LabeledImages) -> dict[str, Any]:
     """Return what the check finds, and the share of images in which the best places move the prediction."""
     sample = Sample.draw(images, predictor, 1_000)
-    predicted, grid_size = sample.predicted(predictor).numpy(), predictor.model.config.grid_size
+    predicted, grid_size = sample.predicted().numpy(), predictor.model.config.grid_size
     places, numbers = places_near_border(*grid_size), classes_to_check(predicted, len(predictor.classes), grid_size)
-    moved = moved_predictions(sample, predictor, predicted, numbers, list(places.values()), lambda done, total: None)
+    moved = moved_predictions(sample, predicted, numbers, list(places.values()), lambda done, total: None)
     shares = {
         f"{predictor.classes[number]}, {place}": float(share)
         for number in numbers

@@ -11,13 +11,12 @@ from tests.advice.use_cases import finished
 from tests.advice.walk import Refusals, case
 from torch import nn
 
-from vitreous.cli.explain import check as check_command
-from vitreous.cli.explain import command
+from vitreous.cli.explain import check_methods, explain
 from vitreous.model.build import build_model
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.anatomy.anatomy import explain_model, place_of
 from vitreous.use.explain.check.checker import check_explanations
-from vitreous.use.explain.check.last_check import FILE, read_last_check
+from vitreous.use.explain.check.faithfulness import FILE, read_last_check
 from vitreous.use.explain.explainer import Explainer
 from vitreous.use.explain.methods import DEFAULT, METHODS
 from vitreous.use.explain.pictures.files import folder_for, write_explanations
@@ -109,13 +108,13 @@ def explain_options(folder: Path) -> Refusals:
     image = next((folder / "fruit").rglob("*.png"))
     data, moved = folder / "fruit", model_file(folder / "moved.safetensors")
     with chdir(folder):
-        yield lambda: command.explain(str(run), (image,), num_images=12), "leave it out, or add --check"
-        command.explain(str(run), (image,), device="cpu")
-        yield lambda: command.explain(str(run), (), target="kiwi"), "leave it out, or give images"
-        command.explain(str(run), (), device="cpu")
-        yield lambda: command.explain(str(run), (data, data), check=True), "give one folder or table"
-        command.explain(str(run), (data,), check=True, method=DEFAULT, num_images=10, device="cpu")
-    yield lambda: check_command.check(moved, str(data)), "add --out FOLDER"
+        yield lambda: explain(str(run), (image,), num_images=12), "leave it out, or add --check"
+        explain(str(run), (image,), device="cpu")
+        yield lambda: explain(str(run), (), target="kiwi"), "leave it out, or give images"
+        explain(str(run), (), device="cpu")
+        yield lambda: explain(str(run), (data, data), check=True), "give one folder or table"
+        explain(str(run), (data,), check=True, method=DEFAULT, num_images=10, device="cpu")
+    yield lambda: check_methods(moved, str(data)), "add --out FOLDER"
 
 
 @case

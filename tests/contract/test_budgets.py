@@ -41,7 +41,7 @@ EXCEPTIONS = {
         "api.py train": "the most used settings of a run",
         "classifier.py VitreousClassifier.__init__": "the most used settings of a run",
         "cli/embed.py embed": "one argument per option",
-        "cli/explain/command.py explain": "one argument per option",
+        "cli/explain.py explain": "one argument per option",
         "cli/inspect.py inspect": "one argument per option",
         "model/vit.py VisionTransformer.__init__": "its parts, in the order of the forward pass",
         "notebook.py VisionTransformer.__init__": "the original notebook's signature",

@@ -95,6 +95,25 @@ def test_wrong_options_are_refused_in_one_line_and_leave_nothing(
     assert [path.name for path in Path().iterdir()] == ["full"]
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--architecture.num_heads", "3"),
+         "--architecture.num_heads=3: has no use for vitreous explain RUN; leave it out, or give images"),
+        (("--check", "--architecture.num_heads", "3"),
+         "--architecture.num_heads=3: has no use for --check; leave it out"),
+        (("--check", "--weights", "ema"), "--weights=ema: has no use for --check; leave it out"),
+        (("--model", "--target", "Äpfel"), "--target=Äpfel: has no use for --model; leave it out"),
+        (("--model", "--check"), "--model: has no use for --check; leave it out"),
+    ],
+)  # fmt: skip
+def test_options_that_a_command_about_the_whole_model_would_ignore_are_refused(
+    run: Path, cli: Cli, options: tuple[str, ...], line: str
+) -> None:
+    said = cli("explain", run, *options)
+    assert (said.code, said.out, said.err) == (2, "", f"{line}\n")
+
+
 def test_image_given_first_is_explained_as_a_mistake(run: Path, image: Path, cli: Cli) -> None:
     said = cli("explain", image, run)
     assert said.code == 2

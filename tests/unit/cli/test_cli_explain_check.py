@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from vitreous.cli.explain.check import check
+from vitreous.cli.explain import check_methods
 from vitreous.errors import ConfigError
 from vitreous.use.explain.check.faithfulness import FILE
 
 
 def test_screen_shows_tables_verdict_and_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check(run, method="gradient-attention", num_images=10, out=tmp_path / "found", device="cpu")
+    check_methods(run, method="gradient-attention", num_images=10, out=tmp_path / "found", device="cpu")
     said = capsys.readouterr()
     content = json.loads((tmp_path / "found" / FILE).read_text(encoding="utf-8"))
     assert said.err == ""
@@ -28,7 +28,7 @@ def test_screen_shows_tables_verdict_and_files(run: Path, tmp_path: Path, capsys
 
 
 def test_json_is_the_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check(run, method="gradient-attention", num_images=10, out=tmp_path, device="cpu", as_json=True)
+    check_methods(run, method="gradient-attention", num_images=10, out=tmp_path, device="cpu", as_json=True)
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / FILE).read_text(encoding="utf-8"))
 
 
@@ -49,7 +49,7 @@ def test_model_file_needs_a_folder_for_the_results(run: Path) -> None:
     file = run / "model.safetensors"
     rule = "is a model without a run folder, so .* for the results; add --out FOLDER"
     with pytest.raises(ConfigError, match=rf"^run={file}: {rule}$"):
-        check(file, "digits")
+        check_methods(file, "digits")
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def evaluate_outputs(
     outputs: Outputs, costs: Mapping[tuple[int, int], float] | None = None
 ) -> Evaluation | LabelEvaluation:
     """Score the outputs of a model as if all images were new to it; costs come from `read_costs`."""
-    total = score(outputs.logits, outputs.true, outputs.classes)
+    total = score(outputs.logits, outputs.true)
     if outputs.thresholds is not None:
         probabilities, truth = outputs.probabilities.astype(np.float32), outputs.true.numpy() > 0.5
         limits = outputs.thresholds

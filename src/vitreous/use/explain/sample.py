@@ -1,15 +1,14 @@
 """Labeled images, how many -> a sample that is drawn by a seed, in which each class has its share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
-from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.label_sets import LabelArray, set_numbers
 from vitreous.data.pixels.store import Store
 from vitreous.data.workers import Progress
@@ -27,15 +26,16 @@ from vitreous.wording import plural
 
 Positions = NDArray[np.int64]
 """Positions of images in a sample."""
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Some labeled images.
+    """Some labeled images, and the predictor whose model is explained on them.
 
     `name` is that of the data and of the split, and `total` the number of images of which these were drawn. Labels are
     class numbers of the model, or a truth value per image and class. The store has the pixels, on the device of the
-    model. `logit_thresholds` are those of the predictor.
+    model.
     """
 
     name: str
@@ -43,8 +43,7 @@ class Sample:
     paths: tuple[str, ...]
     labels: LabelArray
     store: Store
-    preprocess: Preprocess
-    logit_thresholds: torch.Tensor | float = 0.0
+    predictor: Predictor
 
     @classmethod
     def draw(
@@ -79,12 +78,20 @@ class Sample:
         known = (labels.bool() if labels.is_floating_point() else labels).numpy()
         paths = tuple(images.source.describe(int(index)) for index in store.source_indices)
         store = store.to(next(predictor.model.parameters()).device)
-        return cls(
-            images.name, len(images.indices), paths, known, store, predictor.preprocess, predictor.logit_thresholds
-        )
+        return cls(images.name, len(images.indices), paths, known, store, predictor)
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def model(self) -> VisionTransformer:
+        """The model of the predictor."""
+        return self.predictor.model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of all classes that the model knows."""
+        return self.predictor.classes
 
     @property
     def positions(self) -> Positions:
@@ -97,30 +104,38 @@ class Sample:
 
     def images(self, positions: Positions) -> Images:
         """Return normalized images."""
-        return self.preprocess.normalize(self.pixels(positions))
+        return self.predictor.preprocess.normalize(self.pixels(positions))
 
     def targets(self, positions: Positions) -> Targets:
         """Return the labels of images, on their device."""
         labels = torch.from_numpy(self.labels[positions]).to(self.store.device)
         return labels.float() if labels.dtype == torch.bool else labels
 
-    def predicted(self, predictor: Predictor) -> Labels:
+    def predicted(self) -> Labels:
         """Return the predicted class of each image, on the CPU; of several labels, the most probable one."""
-        found = [predictor.logits(self.pixels(some)) for some in batches(predictor.model, self.positions)]
+        found = [self.predictor.logits(self.pixels(some)) for some in batches(self.model, self.positions)]
         return torch.cat(found).argmax(dim=1)
+
+    def in_batches(self, compute: Callable[[Images], Found], show: Progress) -> list[Found]:
+        """Return what a function computes for the normalized images of each batch."""
+        found = []
+        for some in batches(self.model, self.positions):
+            found.append(compute(self.images(some)))
+            show(int(some[-1]) + 1, len(self))
+        return found
 
     def pictures(self, positions: Positions) -> UInt8[np.ndarray, "images height width 3"]:
         """Return images as the model gets them, in color; of other than 3 channels, the first 3 or the first one."""
         return as_colors(self.pixels(positions).cpu().numpy())
 
     def explained(
-        self, model: VisionTransformer, method: Method, classes: NDArray[np.int64], positions: Positions, show: Progress
+        self, method: Method, classes: NDArray[np.int64], positions: Positions, show: Progress
     ) -> Float[np.ndarray, "images rows columns"]:
         """Explain the score of a class, one for each position; positions may repeat."""
-        found = [np.zeros((0, *model.config.grid_size), np.float32)]
-        for some in batches(model, np.arange(len(positions))):
+        found = [np.zeros((0, *self.model.config.grid_size), np.float32)]
+        for some in batches(self.model, np.arange(len(positions))):
             target = Target(torch.from_numpy(classes[some]))
-            found.append(method(model, self.images(positions[some]), target).values.cpu().numpy())
+            found.append(method(self.model, self.images(positions[some]), target).values.cpu().numpy())
             show(int(some[-1]) + 1, len(positions))
         return np.concatenate(found)
 

@@ -19,9 +19,9 @@ from vitreous.wording import listed, plural
 MIN_IMAGES = 10
 """Classes that are predicted for fewer images are not checked."""
 MIN_SIDE = 5
-"""Grids with fewer rows or columns of patches are not checked, because the object reaches into their corners.
+"""Grids with fewer rows or columns of patches are not checked.
 
-With 4 x 4 patches, a model of 8 px digits relies on the corner that a stroke of one digit reaches.
+An edge has at least one patch of depth, so it would be a quarter of the image or more, and the object reaches into it.
 """
 MAX_CHANCE = 0.1
 """Share of images for which copying a place near the border may change the prediction without a shortcut.

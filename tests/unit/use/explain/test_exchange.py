@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vitreous.use.explain.exchange import moved_predictions
+from vitreous.use.explain.shortcut_check import moved_predictions
 from vitreous.use.explain.shortcuts import places_near_border
 
 ROWS, COLUMNS, PATCH_PX = 8, 12, 2
@@ -31,12 +31,13 @@ def moved(row: int, column: int, checked: list[int]) -> np.ndarray:
     def logits(given: torch.Tensor) -> torch.Tensor:
         return -(given[:, :1, row, column].float() - torch.tensor([0, 100, 200])).abs()
 
-    sample: Any = SimpleNamespace(pixels=lambda positions: pixels[positions])
-    predictor: Any = SimpleNamespace(logits=logits, model=SimpleNamespace(config=config))
-    shown: list[tuple[int, int]] = []
-    found = moved_predictions(
-        sample, predictor, PREDICTED, checked, list(PLACES.values()), lambda *at: shown.append(at)
+    sample: Any = SimpleNamespace(
+        pixels=lambda positions: pixels[positions],
+        model=SimpleNamespace(config=config),
+        predictor=SimpleNamespace(logits=logits),
     )
+    shown: list[tuple[int, int]] = []
+    found = moved_predictions(sample, PREDICTED, checked, list(PLACES.values()), lambda *at: shown.append(at))
     assert not checked or shown[-1] == (np.isin(PREDICTED, checked).sum(),) * 2
     return found
 

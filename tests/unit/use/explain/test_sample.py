@@ -45,7 +45,7 @@ def test_labels_and_pixels_belong_to_the_names(run: Run, photos: Path, tmp_path:
         expected = run.predictor.preprocess.pixels(Path(path))
         assert torch.equal(sample.pixels(np.array([position]))[0], expected)
     every = sample.positions
-    torch.testing.assert_close(sample.images(every), sample.preprocess.normalize(sample.pixels(every)))
+    torch.testing.assert_close(sample.images(every), run.predictor.preprocess.normalize(sample.pixels(every)))
 
 
 def test_too_few_images_are_refused_whether_missing_or_damaged(run: Run, tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_images_are_explained_in_batches_as_one_by_one(monkeypatch: pytest.Monke
     def show(done: int, total: int) -> None:
         seen.append((done, total))
 
-    found = sample.explained(model, METHODS[DEFAULT], classes, positions, show)
+    found = sample.explained(METHODS[DEFAULT], classes, positions, show)
     for row, position, number in zip(found, positions, classes, strict=True):
         alone = METHODS[DEFAULT](model, sample.images(np.array([position])), Target(int(number))).values[0]
         np.testing.assert_allclose(row, alone.numpy(), atol=1e-5)
     assert seen == [(2, 3), (3, 3)]
     none = np.zeros(0, np.int64)
-    assert sample.explained(model, METHODS[DEFAULT], none, none, show).shape == (0, 2, 3)
+    assert sample.explained(METHODS[DEFAULT], none, none, show).shape == (0, 2, 3)

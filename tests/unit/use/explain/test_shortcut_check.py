@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitreous.cli.explain.shortcuts import explain_shortcuts
+from vitreous.cli.explain import show_shortcuts
 from vitreous.errors import DamagedFileError, NotARunError, UnknownNameError
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.explain import shortcuts
@@ -86,10 +86,10 @@ def test_a_damaged_file_is_named_with_what_to_do(own_run: Run, content: str) -> 
 def test_the_screen_says_what_was_found_and_the_report_is_updated(
     own_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    explain_shortcuts(own_run.path, device="cpu", as_json=True)
+    show_shortcuts(own_run.path, device="cpu", as_json=True)
     printed = json.loads(capsys.readouterr().out)
     assert printed == json.loads(RunFolder(own_run.path).shortcuts.read_text("utf-8"))
     assert "Does the model look at the object?" in RunFolder(own_run.path).report.read_text("utf-8")
-    explain_shortcuts(own_run.path, device="cpu")
+    show_shortcuts(own_run.path, device="cpu")
     lines = " ".join(capsys.readouterr().out.split())
     assert all(" ".join(sentence.split()) in lines for sentence in printed["sentences"])

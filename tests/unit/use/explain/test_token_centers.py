@@ -73,6 +73,24 @@ def test_the_center_of_symmetric_convolutions_is_exact(patch_size: int) -> None:
     assert placed(model, 1, 1) == [patch_size + 0.5, patch_size + 0.5]
 
 
+@pytest.mark.parametrize("patch_size", [8, 16])
+def test_the_last_token_is_drawn_around_the_centroid_of_its_gradient(patch_size: int) -> None:
+    """It was drawn as a flat block from its center to the border, although it hardly sees the pixels at the border."""
+    seen = torch.zeros(SIZE, dtype=torch.float64)
+    for seed in range(10):
+        torch.manual_seed(seed)
+        model = build("conv", patch_size=patch_size)
+        images = torch.randn(20, 1, *SIZE, dtype=torch.float64, requires_grad=True)
+        tokens = without_norms(model)(images)[:, -1]
+        (gradient,) = torch.autograd.grad((tokens @ torch.randn(24, dtype=torch.float64)).sum(), images)
+        seen += gradient.square().sum(dim=(0, 1))
+    values = np.zeros(model.config.grid_size, np.float32)
+    values[-1, -1] = 1
+    drawn = View.of(SIZE, SIZE, "squash", model.tokenizer.token_center).map_of(values)
+    assert centroid(torch.from_numpy(drawn).double()) == pytest.approx(centroid(seen), abs=0.6)
+    assert drawn[-1, -1] < 0.05 * drawn.max()
+
+
 def test_the_center_follows_from_kernel_stride_and_padding() -> None:
     """Against the first and last pixel that the first output sees, found by a gradient on a padded image."""
     layers = [nn.Conv2d(1, 1, 7, stride=2, padding=3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(1, 1, 5, stride=3)]

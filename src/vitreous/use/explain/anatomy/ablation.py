@@ -57,21 +57,21 @@ def right_without_parts(
         and `[batch, blocks]` without each block.
     """
     embedded, relations = model.embed(images)
-    blocks, of_block = (
-        cast("list[Block]", list(model.encoder.blocks)),
-        relations or [NO_RELATION] * len(model.encoder.blocks),
-    )
+    blocks = cast("list[Block]", list(model.encoder.blocks))
+    of_block = relations or [NO_RELATION] * len(blocks)
     is_merging = isinstance(model.encoder, MergingEncoder)  # its blocks pass on more than tokens
     entering = embedded if is_merging else model.encoder.norm_pre(embedded)
 
     def right(first: int) -> Tensor:
         """Finish the forward pass for the tokens that enter block `first`."""
         if is_merging:
-            return are_right(model.forward_head(model.encoder(embedded, relations)).float() - thresholds, labels).cpu()
-        tokens = entering
-        for block, relation in zip(blocks[first:], of_block[first:], strict=True):
-            tokens = block(tokens, relation)
-        return are_right(model.forward_head(model.encoder.norm(tokens)).float() - thresholds, labels).cpu()
+            tokens = model.encoder(embedded, relations)
+        else:
+            tokens = entering
+            for block, relation in zip(blocks[first:], of_block[first:], strict=True):
+                tokens = block(tokens, relation)
+            tokens = model.encoder.norm(tokens)
+        return are_right(model.forward_head(tokens).float() - thresholds, labels).cpu()
 
     whole, heads, without_block = right(0), list[Tensor](), list[Tensor]()
     for number, block in enumerate(blocks):

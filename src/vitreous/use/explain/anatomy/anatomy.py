@@ -119,12 +119,11 @@ def explain_model(
             known = {part.name for part in parts}
             parts += [Part(name, f"needs images: {sample}") for name in CAPTIONS if name not in known]
             return ModelAnatomy(hub_names.shown(run), sample, tuple(parts))
-        seen, classes = observe_all(model, sample, listener), predictor.classes
-        parts += [*of_tokens(model, seen, sample, classes), of_removal(model, sample, listener)]
-        parts.append(of_map(seen, sample, classes))
+        seen = observe_all(sample, listener)
+        parts += [*of_tokens(seen, sample), of_removal(sample, listener), of_map(seen, sample)]
         train = _sample(run, predictor, None, "train", MOST_TRAINING, listener)
-        parts.append(of_nearest(model, seen, sample, train, classes, listener))
-        parts.append(of_classes(model, sample, classes, listener))
+        parts.append(of_nearest(seen, sample, train, listener))
+        parts.append(of_classes(sample, listener))
     total = "" if len(sample) == sample.total else f" of {sample.total:,}"
     return ModelAnatomy(hub_names.shown(run), f"{sample.name}: {len(sample):,}{total} images", tuple(parts))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from vitreous.use.explain.anatomy.tokens import Observed, cell_distances, norm_o
 from vitreous.use.explain.anatomy.weights import patch_filters, position_similarity
 from vitreous.use.explain.pictures.figure import encoded
 from vitreous.use.explain.removal.patch_removal import BATCH_TOKENS
-from vitreous.use.explain.sample import Sample, batches
+from vitreous.use.explain.sample import Sample
 from vitreous.wording import plural
 
 if TYPE_CHECKING:
@@ -77,24 +78,21 @@ def of_weights(model: VisionTransformer) -> Iterator[Part]:
     yield Part("positions", finding, {"by_distance": by_distance}, figures.draw_positions(similarity))
 
 
-def observe_all(model: VisionTransformer, sample: Sample, listener: Listener) -> Observed:
+def observe_all(sample: Sample, listener: Listener) -> Observed:
     """Observe the tokens of all images of a sample."""
-    found, show = [], progress_to(listener, "reading tokens")
-    for positions in batches(model, sample.positions):
-        found.append(observe(model, sample.images(positions)))
-        show(int(positions[-1]) + 1, len(sample))
-    return Observed.joined(found)
+    show = progress_to(listener, "reading tokens")
+    return Observed.joined(sample.in_batches(partial(observe, sample.model), show))
 
 
-def of_tokens(model: VisionTransformer, seen: Observed, sample: Sample, classes: tuple[str, ...]) -> Iterator[Part]:
+def of_tokens(seen: Observed, sample: Sample) -> Iterator[Part]:
     """Yield the parts that show how tokens change from block to block."""
     if seen.norms[0, 0].size == 1:
         yield from (Part(name, "an image is one patch, so there is nothing to compare") for name in _OF_PATCHES)
     else:
-        yield from _of_patches(seen, model.config.patch_size)
+        yield from _of_patches(seen, sample.model.config.patch_size)
     points, shares = path_through_depths(seen.features)
     finding = f"two components explain {shares.sum():.0%} of the variance between images over all depths"
-    yield Part("path", finding, {"shares": shares}, figures.draw_path(points, shares, sample.labels, classes))
+    yield Part("path", finding, {"shares": shares}, figures.draw_path(points, shares, sample.labels, sample.classes))
 
 
 def _of_patches(seen: Observed, patch_size: int) -> Iterator[Part]:
@@ -125,15 +123,16 @@ def _of_patches(seen: Observed, patch_size: int) -> Iterator[Part]:
     yield Part("outliers", finding, numbers, figures.draw_outliers(outliers))
 
 
-def of_removal(model: VisionTransformer, sample: Sample, listener: Listener) -> Part:
+def of_removal(sample: Sample, listener: Listener) -> Part:
     """Remove each head and each block; `MOST_FLOPS` decides on how many images."""
+    model = sample.model
     depth, heads = len(model.encoder.blocks), model.config.num_heads
     per_image = count_flops(model.config) * (heads + 1) * (depth + 1) / 2
     count = min(len(sample), max(FEWEST_IMAGES, int(MOST_FLOPS / per_image)))
     chosen = np.linspace(0, len(sample) - 1, count).round().astype(np.int64)
     device, found, done = next(model.parameters()).device, [], 0
     show = progress_to(listener, "removing heads and blocks")
-    thresholds = torch.as_tensor(sample.logit_thresholds, device=device)
+    thresholds = torch.as_tensor(sample.predictor.logit_thresholds, device=device)
     num_batches = max(20, count * model.config.num_tokens // BATCH_TOKENS)  # at least 20, for the progress
     for positions in np.array_split(chosen, min(count, num_batches)):
         with autocast(device, resolve_precision("auto", device)):

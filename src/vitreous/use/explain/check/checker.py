@@ -71,5 +71,5 @@ def check_explanations(
         )
     if coarseness:
         notes.append("the curves have fewer steps than those of small models, so that the check takes less time")
-    found = compare(predictor, sample, chosen, coarseness=coarseness, seed=seed, listener=listener)
+    found = compare(sample, chosen, coarseness=coarseness, seed=seed, listener=listener)
     return replace(found, notes=[*notes, *found.notes])

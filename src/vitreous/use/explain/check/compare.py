@@ -1,5 +1,6 @@
 """Model, labeled images, methods -> Faithfulness: each method and two references by each protocol."""
 
+import copy
 import datetime
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from torch.nn.functional import one_hot
 
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.native import fingerprint
+from vitreous.seeding import derive
 from vitreous.tensors import Labels
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.machine.device import autocast, describe_software, resolve_precision
@@ -21,16 +23,14 @@ from vitreous.use.explain.check import cost
 from vitreous.use.explain.check.faithfulness import RANDOM, Faithfulness, Row, compare_scores
 from vitreous.use.explain.check.orders import center_maps, random_maps
 from vitreous.use.explain.check.protocols import PROTOCOLS, Curves, Subject
-from vitreous.use.explain.check.randomized import with_shuffled_weights
 from vitreous.use.explain.methods import Method
-from vitreous.use.explain.methods.shapley import shapley
+from vitreous.use.explain.methods.removal import shapley
 from vitreous.use.explain.relevance import PatchValues, Relevance
 from vitreous.use.explain.removal.agreement import Agreement, agreement
 from vitreous.use.explain.removal.exact_shapley import exact_shapley
 from vitreous.use.explain.sample import Positions, Sample, batches
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating
-from vitreous.use.predict.predictor import Predictor
 
 _NUM_SHUFFLED = 16
 """Number of images for the maps of shuffled weights."""
@@ -45,7 +45,6 @@ Maps = Callable[[Subject, Positions], PatchValues]
 
 
 def compare(
-    predictor: Predictor,
     sample: Sample,
     methods: Mapping[str, Method],
     *,
@@ -59,8 +58,8 @@ def compare(
     `coarseness` is 0 for the most steps of each protocol, 1 for fewer, 2 for the fewest. `once` stores the curves of
     each batch, so that a long comparison can be continued.
     """
-    with evaluating(predictor.model) as model:
-        check = _Check(model, predictor, sample, methods, coarseness, seed)
+    with evaluating(sample.model) as model:
+        check = _Check(sample, methods, coarseness, seed)
         num_patches, per_image = model.config.num_patches, cost.passes_per_image(model, methods.values(), coarseness)
         work = len(sample) * per_image + cost.passes_of_shapley(model)
         listener("expected", {"text": f"{work:,.0f} forward passes", "seconds": work * check.seconds_per_pass()})
@@ -102,14 +101,17 @@ def _summed_up(
 
 @dataclass(frozen=True, eq=False)
 class _Check:
-    """A model, images and methods, and what is computed from them."""
+    """Images, their model and methods, and what is computed from them."""
 
-    model: VisionTransformer
-    predictor: Predictor
     sample: Sample
     methods: Mapping[str, Method]
     coarseness: int
     seed: int
+
+    @property
+    def model(self) -> VisionTransformer:
+        """The model that is explained."""
+        return self.sample.model
 
     @cached_property
     def maps(self) -> dict[str, Maps]:
@@ -123,7 +125,7 @@ class _Check:
     @cached_property
     def classes(self) -> Labels:
         """The predicted class of each image."""
-        return self.sample.predicted(self.predictor)
+        return self.sample.predicted()
 
     @property
     def precision(self) -> str:
@@ -144,12 +146,12 @@ class _Check:
         pixels, labels = self.sample.pixels(positions), self.sample.targets(positions)
         return Subject(
             model=model or self.model,
-            preprocess=self.predictor.preprocess,
+            preprocess=self.sample.predictor.preprocess,
             pixels=pixels,
             classes=self.classes[positions].to(pixels.device),
-            truth=(labels if labels.ndim == 2 else one_hot(labels, len(self.predictor.classes))).bool(),
+            truth=(labels if labels.ndim == 2 else one_hot(labels, len(self.sample.classes))).bool(),
             precision=self.precision,
-            is_multilabel=self.predictor.thresholds is not None,
+            is_multilabel=self.sample.predictor.thresholds is not None,
             seed=self.seed,
         )
 
@@ -216,3 +218,20 @@ class _Check:
 def _explained(method: Method, subject: Subject, positions: Positions) -> PatchValues:
     with autocast(subject.images.device, subject.precision):
         return method(subject.model, subject.images, Target(subject.classes)).values.detach()
+
+
+def with_shuffled_weights(model: VisionTransformer, seed: int = 0) -> VisionTransformer:
+    """Return a copy in which the values within each tensor of weights are in random order.
+
+    Source:
+        The model parameter randomization test of Adebayo et al. 2018 (1810.03292), for all layers at once. They draw
+        new weights. Here each tensor keeps its values, because new weights of some models, such as small LayerScale or
+        a head of zeros, would make all maps constant.
+    """
+    changed = copy.deepcopy(model)
+    draw = torch.Generator().manual_seed(derive(seed, "shuffled weights"))
+    with torch.no_grad():
+        for weights in changed.parameters():
+            order = torch.randperm(weights.numel(), generator=draw).to(weights.device)
+            weights.copy_(weights.flatten()[order].view_as(weights))
+    return changed

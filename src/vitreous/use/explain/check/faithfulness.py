@@ -1,19 +1,28 @@
-"""Scores of methods -> Faithfulness: which method to trust for a model, with intervals, as tables and as JSON."""
+"""Scores of methods -> Faithfulness: which method to trust, as tables, a figure and JSON; this JSON -> its verdict."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import cycle
+from math import isfinite
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitreous import atomic
+from vitreous.errors import DamagedFileError
+from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights.native import fingerprint
+from vitreous.tensor_file import parsing
 from vitreous.training.folder.access import create_folder
-from vitreous.use.explain.check.figure import draw_curves
 from vitreous.use.explain.check.intervals import Estimate, estimate, resampled_means
 from vitreous.use.explain.check.protocols import LOWER_IS_BETTER, PROTOCOLS
+from vitreous.use.explain.methods import METHODS
+from vitreous.use.explain.pictures.figure import encoded
 from vitreous.wording import listed, plural
 
 FILE = "faithfulness.json"
@@ -24,6 +33,7 @@ RANDOM = "random"
 MOST_SIMILAR = 0.5
 """Rank correlation with maps of shuffled weights above which a method hardly depends on the weights."""
 _SHAPLEY = {"shapley": "Shapley values ↑"}
+_MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -168,6 +178,31 @@ class Faithfulness:
         return paths
 
 
+def draw_curves(
+    curves: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str], references: Collection[str]
+) -> bytes:
+    """Plot a row for each protocol, with one line for each method, and broken lines for references, by their labels."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.1 * len(PROTOCOLS) + 0.8), layout="constrained", dpi=110)
+    grid = figure.subplots(len(PROTOCOLS), 2, squeeze=False, sharey="row")
+    colors = dict(zip(labels, cycle(f"C{number}" for number in range(10)), strict=False))
+    for (name, protocol), pair in zip(PROTOCOLS.items(), grid, strict=True):
+        for which, (axes, title) in enumerate(zip(pair, protocol.curves, strict=True)):
+            for method, label in labels.items():
+                style = {"color": "#777777", "linestyle": ":" if method == "random" else "--"}
+                style = style if method in references else {"color": colors[method]}
+                axes.plot(curves[name]["x"], curves[name][method][which], label=label, linewidth=1.4, **style)
+            axes.set_title(f"{protocol.title}: {title}", fontsize=9)
+            axes.set_xlabel(f"share of the {protocol.units}", fontsize=9)
+            axes.set_ylabel(protocol.follows, fontsize=9)
+            axes.set_xlim(0, 1)
+            axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    return encoded(figure)
+
+
 def compare_scores(
     scores: Mapping[str, Mapping[str, NDArray[np.float64]]], methods: Sequence[str], seed: int
 ) -> dict[str, dict[str, Measured]]:
@@ -190,6 +225,42 @@ def compare_scores(
             score = estimate(values[:, column], means[:, column])
             found.setdefault(name, {})[measure] = Measured(score, above, None if column == at_best else below)
     return found
+
+
+@dataclass(frozen=True)
+class LastCheck:
+    """The most faithful method by the last check, whether it beats a random order, and the number of images."""
+
+    best: str
+    is_better_than_random: bool
+    num_images: int
+
+    @property
+    def sentence(self) -> str:
+        """The result in words."""
+        where = f"in the last check of this model ({plural(self.num_images, 'image')})"
+        if not self.is_better_than_random:
+            return f"no method was distinguishable from a random order {where}"
+        return f"{METHODS[self.best].label} was the most faithful method {where}"
+
+
+def read_last_check(run: Path, model: VisionTransformer) -> LastCheck | None:
+    """Return the result of `vitreous explain RUN --check`; None if there is none of these weights and known methods.
+
+    Raises:
+        DamagedFileError: The file is not what a check writes.
+    """
+    path, way_out = run / FILE, f"delete it, or repeat `vitreous explain {quote(str(run))} --check`"
+    if not path.is_file():
+        return None
+    if path.stat().st_size > _MOST_BYTES:
+        raise DamagedFileError(f"{path}: has {path.stat().st_size:,} bytes, more than a check writes; {way_out}")
+    with parsing(path, way_out):
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+        above = float(found["methods"][found["best"]]["measured"]["removal"]["above_random"]["low"])
+        last = LastCheck(str(found["best"]), above > 0 and isfinite(above), int(found["num_images"]))
+        weights = found["weights"]
+    return last if weights == fingerprint(model) and last.best in METHODS else None
 
 
 def _cell(row: Row, measure: str) -> str:

@@ -8,15 +8,15 @@ from torch import nn
 
 from vitreous.errors import UnknownNameError, nearest
 from vitreous.tensors import Images
-from vitreous.use.explain.methods.attention import attention
-from vitreous.use.explain.methods.attention_attribution import attention_attribution
-from vitreous.use.explain.methods.grad_cam import grad_cam
-from vitreous.use.explain.methods.gradient_attention import gradient_attention
-from vitreous.use.explain.methods.integrated_gradients import integrated_gradients
-from vitreous.use.explain.methods.legrad import legrad
-from vitreous.use.explain.methods.occlusion import occlusion
-from vitreous.use.explain.methods.rollout import rollout
-from vitreous.use.explain.methods.shapley import shapley
+from vitreous.use.explain.methods.attention import attention, rollout
+from vitreous.use.explain.methods.gradients import (
+    attention_attribution,
+    grad_cam,
+    gradient_attention,
+    integrated_gradients,
+    legrad,
+)
+from vitreous.use.explain.methods.removal import occlusion, shapley
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.target import Target
 

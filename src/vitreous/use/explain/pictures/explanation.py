@@ -11,9 +11,10 @@ from jaxtyping import Float
 from PIL import Image
 
 from vitreous import atomic
-from vitreous.data.decoding.decode import ImageLike, decode_channels, decode_image
+from vitreous.data.decoding.decode import ImageLike, decode_channels, decode_image, read_header
 from vitreous.data.decoding.depth import Scale
 from vitreous.data.decoding.preprocess import Preprocess
+from vitreous.data.sources.source import read_image_file
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.paths import as_path
 from vitreous.printable import printable
@@ -95,9 +96,18 @@ class Explanation:
         planes = decode_channels(self.source, channels, self.image, scale)
         return Image.fromarray(np.ascontiguousarray(planes[:, :, :3] if channels > 2 else planes[:, :, 0]))
 
-    def view(self, photo: Image.Image) -> View:
-        """Return where the model's input lies in this photo."""
-        return View.of((photo.height, photo.width), self.preprocess.img_size, self.preprocess.fit, self.token_center)
+    @cached_property
+    def view(self) -> View:
+        """Where the model's input lies in the photo. Of files, only the header is read; errors are those of `photo`."""
+        if self.unreadable:
+            raise DecodeError(self.unreadable)
+        if isinstance(self.source, bytes | str | Path):
+            content = self.source if isinstance(self.source, bytes) else read_image_file(Path(self.source))
+            header = read_header(content, self.image)
+            size = header.height, header.width
+        else:
+            size = self.photo().size[::-1]
+        return View.of(size, self.preprocess.img_size, self.preprocess.fit, self.token_center)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -105,7 +115,7 @@ class Explanation:
 
         With `crop`, parts of the photo are outside. With `pad`, the box reaches beyond the photo.
         """
-        return self._small_view.resized((1, 1)).box
+        return self.view.resized((1, 1)).box
 
     @property
     def heatmap(self) -> Float[np.ndarray, "height width"]:
@@ -113,23 +123,26 @@ class Explanation:
 
         NaN where the model does not see the photo, such as the margins that are cropped.
         """
-        return self.view(self.photo()).map_of(self.values)
+        return self.view.map_of(self.values)
 
     def overlay(self) -> Image.Image:
         """Return the photo in its own size, gray and dimmed, with the relevance in color."""
-        photo = self.photo()
-        return lay_over(photo, self.view(photo).map_of(self.values), self._scale)
+        return self._lay_over(self.photo())
 
-    def pictures(self, side_px: int) -> tuple[Image.Image, Image.Image]:
-        """Return photo and overlay with this longer side in px; small photos are enlarged and keep their pixels."""
-        photo = self.photo(at_least=(side_px, side_px))
-        shown = scaled(photo, side_px)
-        heatmap = self.view(photo).resized((shown.height, shown.width)).map_of(self.values)
-        return shown, lay_over(shown, heatmap, self._scale)
+    def pictures(self, side_px: int, photo: Image.Image | None = None) -> tuple[Image.Image, Image.Image]:
+        """Return photo and overlay with this longer side in px; small photos are enlarged and keep their pixels.
 
-    def plot(self) -> "Figure":
-        """Draw photo and overlay with title, color scale and a sentence on what they show, as a matplotlib figure."""
-        pictures = self.pictures(PANEL_PX)
+        `photo` is what the method `photo` returns; with None, the image is decoded.
+        """
+        shown = scaled(photo or self.photo(at_least=(side_px, side_px)), side_px)
+        return shown, self._lay_over(shown)
+
+    def plot(self, photo: Image.Image | None = None) -> "Figure":
+        """Draw photo and overlay with title, color scale and a sentence on what they show, as a matplotlib figure.
+
+        `photo` is that of `pictures`.
+        """
+        pictures = self.pictures(PANEL_PX, photo)
         # Shares of patches are small numbers, so they are shown in percent.
         total = float(self.values[np.isfinite(self.values)].sum())
         unit = 1.0 if self._method.is_signed else 100.0 / (total or 1.0)
@@ -155,7 +168,7 @@ class Explanation:
         """Where the relevance lies, such as `most relevant: center, 43% of the relevance in 10% of the area`."""
         if self.unreadable:
             return self.unreadable
-        return describe(self.values, self._small_view, is_signed=self._method.is_signed)
+        return describe(self.values, self.view, is_signed=self._method.is_signed)
 
     def as_dict(self) -> Mapping[str, Any]:
         """Return everything but the values as plain values for JSON."""
@@ -168,10 +181,9 @@ class Explanation:
         """Return the figure for notebooks."""
         return None if self.unreadable else encoded(self.plot())
 
-    @cached_property
-    def _small_view(self) -> View:
-        """The view of a reduced photo: places relative to its size are those of the photo, and it decodes faster."""
-        return self.view(self.photo(at_least=self.preprocess.img_size))
+    def _lay_over(self, photo: Image.Image) -> Image.Image:
+        heatmap = self.view.resized((photo.height, photo.width)).map_of(self.values)
+        return lay_over(photo, heatmap, self._scale)
 
     @property
     def _method(self) -> Method:

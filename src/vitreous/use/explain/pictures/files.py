@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from vitreous import atomic
 from vitreous.errors import ConfigError
@@ -18,7 +19,7 @@ from vitreous.training.folder.access import create_folder, create_numbered
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
-from vitreous.use.explain.pictures.figure import encoded
+from vitreous.use.explain.pictures.figure import PANEL_PX, encoded
 
 _LONGEST, _LONGEST_BYTES = 80, 160
 """Characters, and bytes, that a picture takes from the name of its image. File systems allow 255 bytes."""
@@ -69,12 +70,15 @@ def _fill(folder: Path, explanations: Iterable[Explanation], header: Mapping[str
     entries, arrays, strips = list[dict[str, Any]](), dict[str, list[Any]](), list[Strip]()
     taken, sheets = set[str](), count(1)
     for group in _by_image(explanations):
+        photo = None if group[0].unreadable else group[0].photo(at_least=(PANEL_PX, PANEL_PX))
         for explanation in group:
-            picture = "" if explanation.unreadable else _save_picture(folder, explanation, len(group) > 1, taken)
-            entries.append({**explanation.as_dict(), "picture": picture})
-            if picture:
+            picture = ""
+            if photo is not None:
+                picture = _picture_name(explanation, len(group) > 1, taken)
+                (folder / picture).write_bytes(encoded(explanation.plot(photo)))
                 _append(arrays, explanation)
-        strips.append(_strip(group))
+            entries.append({**explanation.as_dict(), "picture": picture})
+        strips.append(_strip(group, photo))
         if len(strips) >= strips_on_sheet(max(len(strip.pictures) for strip in strips)):
             draw_sheet(strips).save(folder / f"sheet-{next(sheets)}.png")
             strips.clear()
@@ -101,8 +105,8 @@ def _by_image(explanations: Iterable[Explanation]) -> Iterator[list[Explanation]
         yield group
 
 
-def _save_picture(folder: Path, explanation: Explanation, names_method: bool, taken: set[str]) -> str:
-    """Save the figure of an explanation under a name that no other picture has; return the name."""
+def _picture_name(explanation: Explanation, names_method: bool, taken: set[str]) -> str:
+    """Return a file name for the figure of an explanation that is not in `taken`, and add it there."""
     stem = re.sub(r"[^\w ().-]", "_", Path(explanation.image).stem).strip(" .")[:_LONGEST] or "image"
     stem = stem.encode()[:_LONGEST_BYTES].decode(errors="ignore")
     stem = portable(stem) + (f".{explanation.method}" if names_method else "")
@@ -110,7 +114,6 @@ def _save_picture(folder: Path, explanation: Explanation, names_method: bool, ta
     # Some file systems do not distinguish upper and lower case. Names of sheets are kept for sheets.
     name = next(n for n in names if n.lower() not in taken and not re.fullmatch(r"sheet-\d+", n.lower()))
     taken.add(name.lower())
-    (folder / f"{name}.png").write_bytes(encoded(explanation.plot()))
     return f"{name}.png"
 
 
@@ -128,12 +131,12 @@ def _append(arrays: dict[str, list[Any]], explanation: Explanation) -> None:
         arrays.setdefault(name, []).append(value)
 
 
-def _strip(group: Sequence[Explanation]) -> Strip:
+def _strip(group: Sequence[Explanation], photo: Image.Image | None) -> Strip:
     """Return small pictures of an image: the photo, and an overlay for each method."""
     first, name = group[0], printable(Path(group[0].image).name)
-    if first.unreadable:
+    if photo is None:
         return Strip(f"{name}: could not be read", (), ())
-    pictures = [explanation.pictures(SIDE_PX) for explanation in group]
+    pictures = [explanation.pictures(SIDE_PX, photo) for explanation in group]
     title = f"{name}: {printable(first.prediction) or 'no label'} ({first.probability:.1%})"
     captions = ["photo", *(_caption(explanation) for explanation in group)]
     return Strip(title, [pictures[0][0], *(overlay for _, overlay in pictures)], captions)

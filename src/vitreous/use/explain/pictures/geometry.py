@@ -2,17 +2,13 @@
 
 from dataclasses import dataclass
 from math import ceil
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from vitreous.data.config import Fit
 from vitreous.data.decoding.preprocess import crop_box, padded_place
 
-Place = TypeVar("Place", float, NDArray[np.float64])
-"""One place along an axis in px, or several."""
 Places = Float[np.ndarray, " places"]
 Areas = Float[np.ndarray, "rows columns"]
 
@@ -27,13 +23,11 @@ class View:
     Both have the origin at their upper left corner, and the first pixel reaches from 0 to 1. A large JPEG photo may be
     decoded at a reduced size, whose rounding can move the true place by less than a pixel of the input.
 
-    `size` is height and width of the photo in px, and `img_size` those of the model's input. `box` is left, top, right
-    and bottom of the input, in px of the photo. With `pad`, it reaches beyond the photo. `token_center` is that of the
-    model's tokenizer.
+    `size` is height and width of the photo in px. `box` is left, top, right and bottom of the model's input, in px of
+    the photo. With `pad`, it reaches beyond the photo. `token_center` is that of the model's tokenizer.
     """
 
     size: tuple[int, int]
-    img_size: tuple[int, int]
     box: tuple[float, float, float, float]
     token_center: float = 0.5
 
@@ -48,24 +42,19 @@ class View:
             left, top, inner_width, inner_height = padded_place(size, img_size)
             x, y = width / inner_width, height / inner_height
             box = (-left * x, -top * y, (img_size[1] - left) * x, (img_size[0] - top) * y)
-        return cls(size, img_size, box, token_center)
-
-    def to_photo(self, x: Place, y: Place) -> tuple[Place, Place]:
-        """Return the place in the photo of a place in the model's input."""
-        left, top, right, bottom = self.box
-        return left + x * (right - left) / self.img_size[1], top + y * (bottom - top) / self.img_size[0]
+        return cls(size, box, token_center)
 
     def centers(self, grid_size: tuple[int, int]) -> tuple[Places, Places]:
         """Return where the centers of what rows and columns of tokens see lie, in px of the photo."""
-        y, x = ((np.arange(n) + self.token_center) / n * side for n, side in zip(grid_size, self.img_size, strict=True))
-        x, y = self.to_photo(x, y)
-        return y, x
+        left, top, right, bottom = self.box
+        y, x = ((np.arange(count) + self.token_center) / count for count in grid_size)
+        return top + y * (bottom - top), left + x * (right - left)
 
     def resized(self, size: tuple[int, int]) -> "View":
         """Return the view of the same photo, resized."""
         y, x = size[0] / self.size[0], size[1] / self.size[1]
         left, top, right, bottom = self.box
-        return View(size, self.img_size, (left * x, top * y, right * x, bottom * y), self.token_center)
+        return View(size, (left * x, top * y, right * x, bottom * y), self.token_center)
 
     def areas(self, grid_size: tuple[int, int]) -> tuple[Areas, Areas]:
         """Return the area of the photo that is nearest to each token, in px, and its share in all that is nearest.
@@ -82,7 +71,9 @@ class View:
         """Interpolate patch values to the pixels of the photo.
 
         A pixel at the center of what a token sees has its value, and pixels between centers are interpolated
-        bilinearly. Where patches are smaller than pixels, a pixel has the mean over its area.
+        bilinearly. Where patches are smaller than pixels, a pixel has the mean over its area. After a stem of
+        convolutions, values fall off from the last center to the border: only the last token sees the pixels there, and
+        the less, the nearer they are to the border. Their value would otherwise be a flat block, one patch wide.
 
         Returns:
             Float32; NaN where the model does not see the photo.
@@ -114,7 +105,8 @@ def interpolation(
     per_pixel = count / (end - begin)
     samples = ceil(max(1.0, per_pixel))  # within a pixel
     points = (np.arange(length * samples) + 0.5) / samples
-    places = ((points - begin) * per_pixel - token_center).clip(0, count - 1)
+    # From `count - 1` to `count`, the weight of the last token falls to 0.
+    places = ((points - begin) * per_pixel - token_center).clip(0, count if token_center < 0.5 else count - 1)
     weights = (1 - np.abs(places[:, None] - np.arange(count))).clip(min=0)
     weights = weights.reshape(length, samples, count).mean(axis=1).astype(np.float32)
     first = np.arange(length)

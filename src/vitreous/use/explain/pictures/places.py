@@ -24,19 +24,18 @@ def draw_places(
     sample: Sample,
     values: Float[np.ndarray, "images rows columns"],
     predicted: Int64[np.ndarray, " images"],
-    classes: Sequence[str],
     found: Sequence[Shortcut],
-    token_center: float,
 ) -> Image.Image:
     """Draw a strip for each class: its mean relevance, then photos and their relevance.
 
     Classes with a shortcut come first, then the largest ones. The place of a shortcut is outlined, and its photos are
     those with most relevance there. Relevance is that for the predicted class; values below 0 do not count.
     """
+    classes, token_center = sample.classes, sample.model.tokenizer.token_center
     shortcut_of, counts = {each.class_name: each for each in found}, np.bincount(predicted, minlength=len(classes))
     shares = positive_shares(values)
     order = sorted(np.flatnonzero(counts).tolist(), key=lambda n: (classes[n] not in shortcut_of, -counts[n]))
-    gray, strips = np.full((*sample.preprocess.img_size, 3), _GRAY, np.uint8), []
+    gray, strips = np.full((*sample.model.config.img_size, 3), _GRAY, np.uint8), []
     for number in order[:_MOST_CLASSES]:
         own, shortcut = np.flatnonzero(predicted == number), shortcut_of.get(classes[number])
         title, captions = f"{printable(classes[number])}, {plural(len(own), 'image')}", [""] * _NUM_EXAMPLES

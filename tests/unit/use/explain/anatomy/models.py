@@ -1,5 +1,7 @@
 """Small models with random weights, one for each kind of architecture, and images for them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -9,6 +11,7 @@ from vitreous.model import ModelConfig, build_model
 from vitreous.model.change.merge import merge_tokens
 from vitreous.model.vit import VisionTransformer
 from vitreous.use.explain.sample import Sample
+from vitreous.use.predict.predictor import Predictor
 
 SHAPE = {"img_size": (8, 12), "patch_size": 4, "in_chans": 3, "num_classes": 5, "embed_dim": 24, "depth": 2}
 VARIANTS = {
@@ -56,11 +59,12 @@ def draw_images(model: VisionTransformer, count: int = 3) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(2))
 
 
-def sample_of(model: VisionTransformer, labels: np.ndarray) -> Sample:
+def sample_of(model: VisionTransformer, labels: np.ndarray, classes: Sequence[str] = "abcde") -> Sample:
     """Draw one image for each label, or row of truth values."""
     config = model.config
     pixels = (draw_images(model, len(labels)) * 40 + 128).clamp(0, 255).to(torch.uint8)
     chans = config.in_chans
     preprocess = Preprocess(config.img_size, chans, mean=(0.5,) * chans, std=(0.2,) * chans)
     names = tuple(f"{number}.png" for number in range(len(labels)))
-    return Sample("pictures", len(labels), names, labels, MemoryStore(pixels, torch.from_numpy(labels)), preprocess)
+    predictor = Predictor(model, preprocess, tuple(classes), 1.0, {})
+    return Sample("pictures", len(labels), names, labels, MemoryStore(pixels, torch.from_numpy(labels)), predictor)

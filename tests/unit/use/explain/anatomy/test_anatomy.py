@@ -9,7 +9,7 @@ from PIL import Image
 from tests.unit.use.explain.anatomy.models import VARIANTS, make_model, sample_of
 from tests.unit.use.report.test_page import Page
 
-from vitreous.cli.explain.model import explain_model as show
+from vitreous.cli.explain import show_model
 from vitreous.errors import ConfigError, DataError, RunError, SaveError
 from vitreous.training.folder.records import ignore
 from vitreous.training.folder.run_folder import RunFolder
@@ -150,14 +150,14 @@ def test_other_classes_are_refused(run: Run, photos: Path, tmp_path: Path) -> No
 def test_the_command_prints_every_finding_and_the_page(
     run: Run, found: ModelAnatomy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show(run.path, out=tmp_path / "out", device="cpu")
+    show_model(run.path, out=tmp_path / "out", device="cpu")
     printed = capsys.readouterr().out
     for part in found.parts:
         assert part.finding in printed
     assert printed.rstrip().endswith(str(tmp_path / "out" / "anatomy.html"))
     with pytest.raises(RunError, match="exists and is not empty"):
-        show(run.path, out=tmp_path / "out", device="cpu")
-    show(run.path, out=tmp_path / "json", device="cpu", as_json=True)
+        show_model(run.path, out=tmp_path / "out", device="cpu")
+    show_model(run.path, out=tmp_path / "json", device="cpu", as_json=True)
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found.as_dict()))
 
 
@@ -166,19 +166,16 @@ def test_the_command_prints_every_finding_and_the_page(
 def test_every_architecture_has_each_part_or_says_why_not(variant: str, tmp_path: Path) -> None:
     model = make_model(**VARIANTS[variant])
     labels = np.array([0, 1, 1, 4, 3, 3, 0])
-    sample, train, classes = (
-        sample_of(model, labels),
-        sample_of(model, labels[::-1].copy()),
-        ("a", "b", "c", "$d", "e_$"),
-    )
-    seen = observe_all(model, sample, ignore)
+    classes = ("a", "b", "c", "$d", "e_$")
+    sample, train = sample_of(model, labels, classes), sample_of(model, labels[::-1].copy(), classes)
+    seen = observe_all(sample, ignore)
     parts = [
         *of_weights(model),
-        *of_tokens(model, seen, sample, classes),
-        of_removal(model, sample, ignore),
-        of_map(seen, sample, classes),
-        of_nearest(model, seen, sample, train, classes, ignore),
-        of_classes(model, sample, classes, ignore),
+        *of_tokens(seen, sample),
+        of_removal(sample, ignore),
+        of_map(seen, sample),
+        of_nearest(seen, sample, train, ignore),
+        of_classes(sample, ignore),
     ]
     assert [part.name for part in parts] == list(CAPTIONS)
     without = [part.name for part in parts if part.numbers is None]
@@ -214,14 +211,14 @@ def test_images_with_several_labels_have_each_part() -> None:
     model = make_model()
     labels = np.random.default_rng(0).random((9, 5)) < 0.4
     labels[3] = False
-    sample, classes = sample_of(model, labels), ("a", "b", "c", "d", "e")
-    seen = observe_all(model, sample, ignore)
+    sample = sample_of(model, labels)
+    seen = observe_all(sample, ignore)
     parts = [
-        of_nearest(model, seen, sample, sample, classes, ignore),
-        of_removal(model, sample, ignore),
-        of_map(seen, sample, classes),
-        of_classes(model, sample, classes, ignore),
-        *of_tokens(model, seen, sample, classes),
+        of_nearest(seen, sample, sample, ignore),
+        of_removal(sample, ignore),
+        of_map(seen, sample),
+        of_classes(sample, ignore),
+        *of_tokens(seen, sample),
     ]
     assert all(part.figure is not None or part.name == "outliers" for part in parts)
     names = {query["true"] for query in parts[0].numbers["queries"]}

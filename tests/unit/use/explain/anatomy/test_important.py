@@ -5,7 +5,7 @@ from tests.unit.use.explain.anatomy.models import make_model, sample_of
 from vitreous.model.parts.stem import ConvStem
 from vitreous.model.parts.tokenizer import Tokenizer
 from vitreous.training.folder.records import ignore
-from vitreous.use.explain.anatomy.important import ImportantPatch, important_patches, patches_by_class
+from vitreous.use.explain.anatomy.image_parts import ImportantPatch, important_patches, patches_by_class
 from vitreous.use.explain.methods import DEFAULT, METHODS
 from vitreous.use.explain.target import Target
 
@@ -27,7 +27,7 @@ def test_each_class_is_explained_on_its_own_images_with_its_own_score():
     model = make_model()
     labels = np.array([4, 0, 4, 2, 0, 4])
     sample = sample_of(model, labels)
-    found = patches_by_class(model, sample, most=2, most_images=100, listener=ignore)
+    found = patches_by_class(sample, most=2, most_images=100, listener=ignore)
     assert sorted(found) == [0, 2, 4]
     for number, patches in found.items():
         own = np.flatnonzero(labels == number)
@@ -38,13 +38,13 @@ def test_each_class_is_explained_on_its_own_images_with_its_own_score():
 def test_an_image_with_several_labels_is_explained_for_each():
     model = make_model()
     labels = np.array([[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0]], dtype=bool)
-    found = patches_by_class(model, sample_of(model, labels), most=5, most_images=100, listener=ignore)
+    found = patches_by_class(sample_of(model, labels), most=5, most_images=100, listener=ignore)
     assert {number: sorted(patch.image for patch in patches) for number, patches in found.items()} == {
         0: [0],
         3: [0, 2],
     }
     none = np.zeros((2, 5), dtype=bool)
-    assert patches_by_class(model, sample_of(model, none), most=5, most_images=9, listener=ignore) == {}
+    assert patches_by_class(sample_of(model, none), most=5, most_images=9, listener=ignore) == {}
 
 
 def test_a_crop_is_the_patch_with_its_neighbors_outlined_and_white_outside_the_image():

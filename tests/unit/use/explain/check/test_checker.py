@@ -20,8 +20,7 @@ from vitreous.use.explain import sample as sample_module
 from vitreous.use.explain.check import checker, cost
 from vitreous.use.explain.check.checker import check_explanations
 from vitreous.use.explain.check.compare import BatchCurves, compare
-from vitreous.use.explain.check.faithfulness import FILE, Faithfulness
-from vitreous.use.explain.check.last_check import read_last_check
+from vitreous.use.explain.check.faithfulness import FILE, Faithfulness, read_last_check
 from vitreous.use.explain.methods import METHODS, Method
 from vitreous.use.explain.relevance import Relevance
 from vitreous.use.explain.removal.agreement import agreement
@@ -86,7 +85,7 @@ def noise(model: nn.Module, images: Images, target: Target) -> Relevance:
 
 def test_method_that_is_faithful_by_construction_wins_and_noise_does_not(run: Run) -> None:
     methods = {"noise": Method(noise, "noise", ""), "occlusion": Method(occlusion, "occlusion", "")}
-    result = compare(run.predictor, sample_of(run), methods)
+    result = compare(sample_of(run), methods)
     rows = {row.name: row for row in result.rows}
     assert result.best.name == "occlusion"
     assert rows["occlusion"].measured["removal"].above_random.low > 0
@@ -179,10 +178,10 @@ def test_a_comparison_that_was_interrupted_continues_with_its_next_batch(run: Ru
 
     methods, sample = {ONE[0]: METHODS[ONE[0]]}, sample_of(run)
     with patch.object(sample_module, "TOKENS_AT_ONCE", 4 * run.model.config.num_tokens):
-        whole = compare(run.predictor, sample, methods)
+        whole = compare(sample, methods)
         with pytest.raises(KeyboardInterrupt):
-            compare(run.predictor, sample, methods, once=interrupted)
-        continued = compare(run.predictor, sample, methods, once=resumed)
+            compare(sample, methods, once=interrupted)
+        continued = compare(sample, methods, once=resumed)
     assert computed == list(range(1, -(-len(sample) // 4)))
     assert continued.as_dict() == whole.as_dict()
 

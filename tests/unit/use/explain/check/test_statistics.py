@@ -7,9 +7,9 @@ from scipy.stats import bootstrap
 
 from vitreous.model import create_model
 from vitreous.model.vit import VisionTransformer
+from vitreous.use.explain.check.compare import with_shuffled_weights
 from vitreous.use.explain.check.cost import affordable, passes_of_shapley, passes_per_image
 from vitreous.use.explain.check.intervals import estimate, resampled_means
-from vitreous.use.explain.check.randomized import with_shuffled_weights
 from vitreous.use.explain.methods import METHODS
 
 

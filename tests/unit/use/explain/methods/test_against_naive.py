@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vitreous.use.explain.flow import read_rows
 from vitreous.use.explain.methods import METHODS
-from vitreous.use.explain.methods.gradient_attention import pool_weights
+from vitreous.use.explain.methods.gradients import pool_weights
 from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import evaluating, trace
 

@@ -2,6 +2,8 @@
 
 import json
 from pathlib import Path
+from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 from vitreous.errors import ConfigError, SaveError
 from vitreous.use.explain.explainer import Explainer
 from vitreous.use.explain.methods import DEFAULT, METHODS
-from vitreous.use.explain.pictures import files
+from vitreous.use.explain.pictures import explanation, files
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
 from vitreous.use.explain.pictures.files import folder_for, write_explanations
@@ -67,6 +69,27 @@ def test_arrays_and_json_say_the_same_and_need_no_pickle(run: Run, photos: Path,
     entry = content["explanations"][0]
     assert (entry["prediction"], entry["finding"]) == (found[0].prediction, found[0].finding)
     assert content["methods"][DEFAULT]["label"] == METHODS[DEFAULT].label
+
+
+def test_the_pictures_of_a_photo_take_one_decoding_and_photos_are_not_kept(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: one for each figure, one for each sentence on it, and one for each picture on a sheet."""
+    decode, decoded, most = explanation.decode_image, list[ref[Image.Image]](), 0
+
+    def counted(*args: Any, **options: Any) -> Image.Image:
+        nonlocal most
+        photo = decode(*args, **options)
+        decoded.append(ref(photo))
+        most = max(most, sum(each() is not None for each in decoded))
+        return photo
+
+    monkeypatch.setattr(explanation, "decode_image", counted)
+    paths = sorted(photos.rglob("*.png"))[:5]
+    explained = Explainer(run.predictor).explain(paths, [DEFAULT, "rollout"])
+    assert len(write_explanations(tmp_path / "out", explained, {})["explanations"]) == 10
+    assert len(decoded) == 5
+    assert most <= 2  # the last one, and the next one
 
 
 def test_unreadable_image_is_in_the_json_but_has_no_picture(run: Run, broken_png: Path, tmp_path: Path) -> None:
@@ -146,7 +169,7 @@ def test_folder_below_a_file_is_an_error(tmp_path: Path) -> None:
 
 def test_sheets_are_bounded_and_show_every_image(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "encoded", lambda figure: b"")
-    monkeypatch.setattr(Explanation, "plot", lambda self: None)  # a figure takes a tenth of a second
+    monkeypatch.setattr(Explanation, "plot", lambda self, photo: None)  # a figure takes a tenth of a second
     write_explanations(tmp_path / "out", Explainer(run.predictor).explain([PIXELS] * 34), {})
     sheets = sorted((tmp_path / "out").glob("sheet-*.png"))
     assert strips_on_sheet(2) == 32
@@ -158,7 +181,7 @@ def test_sheets_are_bounded_if_the_first_images_are_unreadable(
     run: Run, broken_png: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "encoded", lambda figure: b"")
-    monkeypatch.setattr(Explanation, "plot", lambda self: None)
+    monkeypatch.setattr(Explanation, "plot", lambda self, photo: None)
     images = [broken_png] * 40 + [PIXELS] * 30
     write_explanations(tmp_path / "out", Explainer(run.predictor).explain(images), {})
     heights = [size_of(path)[1] for path in sorted((tmp_path / "out").glob("sheet-*.png"))]

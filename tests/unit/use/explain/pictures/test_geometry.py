@@ -20,7 +20,7 @@ FITS = st.sampled_from(["crop", "squash", "pad"])
     st.tuples(st.integers(20, 200), st.integers(20, 200)), st.tuples(st.integers(8, 60), st.integers(8, 60)), FITS,
     st.booleans(),
 )  # fmt: skip
-def test_pixels_of_the_model_come_from_the_places_that_to_photo_says(
+def test_pixels_of_the_model_come_from_the_places_of_their_centers(
     size: tuple[int, int], img_size: tuple[int, int], fit: Fit, is_vertical: bool
 ) -> None:
     """A photo whose brightness is a linear ramp stays one when Pillow resizes it, so brightness says the place."""
@@ -30,9 +30,7 @@ def test_pixels_of_the_model_come_from_the_places_that_to_photo_says(
     photo = np.broadcast_to(ramp[:, None] if is_vertical else ramp, size)
     pixels = Preprocess(img_size, 1, fit).pixels(np.ascontiguousarray(photo))[0].numpy()
     view = View.of(size, img_size, fit)
-    v, u = np.mgrid[: img_size[0], : img_size[1]] + 0.5
-    x, y = view.to_photo(u, v)
-    place = (y if is_vertical else x) - 0.5
+    place = np.meshgrid(*view.centers(img_size), indexing="ij")[0 if is_vertical else 1] - 0.5
     expected = np.interp(place, np.arange(length), np.linspace(0, 255, length))
     left, top, right, bottom = view.box
     per_pixel = (bottom - top) / img_size[0] if is_vertical else (right - left) / img_size[1]

@@ -22,11 +22,11 @@ def strips(monkeypatch: pytest.MonkeyPatch) -> list[Strip]:
     drawn: list[Strip] = []
     real = places.draw_sheet
     monkeypatch.setattr(places, "draw_sheet", lambda given, side: drawn.extend(given) or real(given, side))
-    sample = sample_of(make_model(), np.zeros(len(PREDICTED), np.int64))
+    sample = sample_of(make_model(), np.zeros(len(PREDICTED), np.int64), CLASSES)
     values = np.zeros((len(PREDICTED), 2, 3), np.float32)
     values[:, 1, 2], values[:, 0, 1] = 3.0, -100.0  # values below 0 do not count
     values[[4, 6, 9], :, 0] = [[1.5, 0.0], [13.5, 13.5], [0.0, 0.0]]
-    sheet = draw_places(sample, values, PREDICTED, CLASSES, [LEFT], 0.5)
+    sheet = draw_places(sample, values, PREDICTED, [LEFT])
     assert sheet.height > 3 * places._SIDE_PX
     return drawn
 

@@ -10,7 +10,7 @@ from tests.unit.use.explain.removal_models import KINDS, draw_images, logits_of,
 from torch import Tensor
 
 from vitreous.errors import ConfigError
-from vitreous.use.explain.methods.shapley import shapley
+from vitreous.use.explain.methods.removal import shapley
 from vitreous.use.explain.removal.exact_shapley import exact_shapley, members, shapley_values
 from vitreous.use.explain.removal.patch_removal import PatchRemoval
 from vitreous.use.explain.target import Target

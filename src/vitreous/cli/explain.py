@@ -1,4 +1,4 @@
-"""`vitreous explain` -> pictures of which parts of images raise the score of a class, and a table."""
+"""`vitreous explain` -> pictures, a comparison of methods, a look into the model, a search for shortcuts."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,25 +7,35 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from vitreous.cli.answers import architecture_of
-from vitreous.cli.explain.check import check as check_methods
-from vitreous.cli.explain.check import say_last_check
-from vitreous.cli.explain.model import explain_model
-from vitreous.cli.explain.shortcuts import explain_shortcuts
 from vitreous.cli.options import AsJson, Assignments, Count, Switch
-from vitreous.cli.screen import Screen, print_json, print_table
-from vitreous.errors import ConfigError, DecodeError
+from vitreous.cli.screen import Screen, print_facts, print_json, print_table
+from vitreous.errors import ConfigError, DamagedFileError, DecodeError
+from vitreous.model.vit import VisionTransformer
+from vitreous.model.weights.reading import hub_names
 from vitreous.model.weights.table import Hints
+from vitreous.paths import expanded
 from vitreous.printable import printable
+from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.device import resolve_device
+from vitreous.use.explain.anatomy.anatomy import explain_model, place_of
+from vitreous.use.explain.anatomy.captions import CAPTIONS
+from vitreous.use.explain.check.checker import check_explanations
+from vitreous.use.explain.check.faithfulness import read_last_check
 from vitreous.use.explain.explainer import Explainer, methods_named
 from vitreous.use.explain.methods import DEFAULT, METHODS
 from vitreous.use.explain.pictures.explanation import Explanation
 from vitreous.use.explain.pictures.files import folder_for, write_explanations
+from vitreous.use.explain.shortcut_check import check_shortcuts, write_shortcuts
 from vitreous.use.predict.inputs import list_images, unreadable_text
+from vitreous.use.report.page import write_report
 from vitreous.wording import plural
 
 _MOST_ROWS = 40
 """Rows of the table on the screen; explanations.json has all."""
+_CAPTIONS = (
+    "pixels changed: area under top-1 accuracy (black) and under the probability (deletion, insertion)",
+    "patches changed: area between the curves of the logit, least minus most relevant first",
+)
 
 
 def explain(
@@ -70,6 +80,7 @@ def explain(
     options = {"--check": check, "--model": shows_model, "--method": method, "--target": target, "--versus": versus,
                "--out": out, "--images": num_images, "--weights": None if weights == "auto" else weights}  # fmt: skip
     given = {name: value for name, value in options.items() if value is not None and value is not False}
+    given |= {f"--{key}": value for key, _, value in (assignment.partition("=") for assignment in assignments)}
     if check or shows_model or not images:
         _explain_model(Path(run), images, given, device, as_json)
         return
@@ -103,7 +114,7 @@ def _explain_images(
         print_json({"folder": str(folder), **content})
     else:
         _show(screen, found, folder)
-        say_last_check(screen, run, explainer.predictor.model)
+        _say_last_check(screen, run, explainer.predictor.model)
     unreadable = [entry["unreadable"] for entry in found if entry["unreadable"]]
     if unreadable:
         raise DecodeError(unreadable_text(unreadable, len(files), "explained"))
@@ -117,9 +128,9 @@ def _explain_model(run: Path, images: Sequence[Path], given: Mapping[str, Any], 
         num_images = given.get("--images")
         check_methods(run, data, method=method, num_images=num_images, out=out, device=device, as_json=as_json)
     elif "--model" in given:
-        explain_model(run, data, out=out, device=device, as_json=as_json)
+        show_model(run, data, out=out, device=device, as_json=as_json)
     else:
-        explain_shortcuts(run, method=method or DEFAULT, device=device, as_json=as_json)
+        show_shortcuts(run, method=method or DEFAULT, device=device, as_json=as_json)
 
 
 def _refuse_unused(images: Sequence[Path], given: Mapping[str, Any]) -> None:
@@ -129,7 +140,9 @@ def _refuse_unused(images: Sequence[Path], given: Mapping[str, Any]) -> None:
     unused = [name for name in given if name not in {command, *used}]
     if unused:
         way_out = "leave it out" if command.startswith("--") else "leave it out, or give images"
-        raise ConfigError(f"{unused[0]}={printable(str(given[unused[0]]))}: has no use for {command}; {way_out}")
+        name, value = unused[0], given[unused[0]]
+        shown = name if value is True else f"{name}={printable(str(value))}"
+        raise ConfigError(f"{shown}: has no use for {command}; {way_out}")
     if len(images) > 1:
         raise ConfigError(
             f"data={printable(str(images[1]))}: {command} takes one set of images; give one folder or table"
@@ -159,3 +172,89 @@ def _show(screen: Screen, found: list[dict[str, Any]], folder: Path) -> None:
         screen.say(f"and {plural(len(readable) - _MOST_ROWS, 'more row')}; explanations.json has all of them")
     pictures = plural(len(readable), "picture")
     screen.say(f"{pictures} in {folder}; start with sheet-1.png" if len(readable) > 1 else f"{pictures} in {folder}")
+
+
+def check_methods(
+    run: Path,
+    data: str | None = None,
+    *,
+    method: str | None = None,
+    num_images: int | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    as_json: bool = False,
+) -> None:
+    """Compare how faithful methods are, and write `faithfulness.json` and `curves.png`; see `check_explanations`.
+
+    Without `out`, the files go to the run folder. `method` may also be `all`.
+    """
+    folder = expanded(out or run)
+    if out is None and (folder.is_file() or hub_names.name_in(run) is not None):
+        where = f"run={hub_names.shown(run)}: is a model without a run folder"
+        raise ConfigError(f"{where}, so there is no folder for the results; add --out FOLDER")
+    names = None if method is None else methods_named(method)
+    with Screen(stderr=as_json) as screen:
+        on, listen = resolve_device(device), screen.listen
+        found = check_explanations(run, data, methods=names, num_images=num_images, device=on, listener=listen)
+    files = found.save(folder)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    for caption, rows in zip(_CAPTIONS, found.tables(), strict=True):
+        screen.say(f"{caption}\n", style="dim")
+        print_table(screen.console, rows, numbers_from=1)
+        screen.say()
+    screen.say("mean ± half of the 95% interval; * best method; ↓ lower is better, ↑ higher is better", style="dim")
+    screen.say_notes((*found.notes, *found.warnings))
+    verdict, certainty = found.sentences
+    screen.say(verdict, style="bold green")
+    screen.say(certainty)
+    screen.say(f"written: {', '.join(map(str, files))}")
+
+
+def show_model(
+    run: Path, data: str | None = None, *, out: Path | None = None, device: str = "auto", as_json: bool = False
+) -> None:
+    """Look into a model, print what was found, and write a page; see `explain_model` and `ModelAnatomy.save`."""
+    place_of(run, out)
+    with Screen(stderr=as_json) as screen:
+        found = explain_model(run, data, device=resolve_device(device), listener=screen.listen)
+        page = found.save(out)
+        folder = RunFolder(expanded(run))
+        if folder.anatomy.is_file() and folder.report.is_file():
+            write_report(folder)  # with a link to the page
+    if as_json:
+        print_json(found.as_dict())
+        return
+    screen.say(found.data)
+    print_facts(screen, ((CAPTIONS[part.name].title, part.finding) for part in found.parts))
+    screen.say(f"\n{page}", style="bold")
+
+
+def show_shortcuts(run: Path, *, method: str = DEFAULT, device: str = "auto", as_json: bool = False) -> None:
+    """Check the held-out images of a run for shortcuts, and add what was found to the run folder and its report."""
+    folder = RunFolder(expanded(run))
+    with Screen(stderr=as_json) as screen:
+        found = check_shortcuts(folder.path, method=method, device=resolve_device(device), listener=screen.listen)
+        write_shortcuts(folder, found)
+        write_report(folder)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    num_found = len(found.shortcuts.found)
+    for number, sentence in enumerate(found.sentences):
+        screen.say(sentence, style="bold yellow" if number < num_found else None)
+    if num_found:
+        screen.say(f"the images behind each finding are listed in {folder.shortcuts}")
+    screen.say(f"where the relevance of each class lies: {folder.shortcuts_picture}")
+
+
+def _say_last_check(screen: Screen, run: str, model: VisionTransformer) -> None:
+    """Show which method was the most faithful in the last check of this run, if there was one."""
+    try:
+        last = read_last_check(expanded(run), model)
+    except DamagedFileError as error:
+        screen.say_notes([str(error)])
+        return
+    if last is not None:
+        screen.say_notes([last.sentence])
