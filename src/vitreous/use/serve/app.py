@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import prod
@@ -175,8 +175,10 @@ class _Direct(APIRoute):
         return self.endpoint
 
 
-def create_app(service: Service, limits: Limits, keys: Sequence[str] = ()) -> ASGIApp:
-    """Return the application; requests need one of the keys, unless there are none."""
+def create_app(
+    service: Service, limits: Limits, keys: Sequence[str] = (), hosts: Collection[str] | None = None
+) -> ASGIApp:
+    """Return the application in its `Guard`; requests need one of the keys, unless there are none."""
     kinds = (HTTPException, RequestValidationError, VitreousError, ClientDisconnect, Exception)
     handlers: dict[Any, Any] = dict.fromkeys(kinds, _on_error)
     app = FastAPI(title="vitreous", version=__version__, docs_url=None, redoc_url=None, exception_handlers=handlers)
@@ -199,7 +201,7 @@ def create_app(service: Service, limits: Limits, keys: Sequence[str] = ()) -> AS
         ):
             where, responses = f"/v2/models/{{model}}{version}{path}", {**_REFUSED, 200: {"model": answer}}
             add(where, route, methods=[method], responses=responses, openapi_extra=described)
-    return Guard(app, limits, keys, service.metrics)
+    return Guard(app, limits, keys, service.metrics, hosts)
 
 
 def _body(most: int) -> dict[str, Any]:

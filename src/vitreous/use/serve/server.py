@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import uvicorn
 
@@ -10,7 +10,7 @@ from vitreous.errors import ConfigError
 from vitreous.training.machine.signals import stop_signals_handled
 from vitreous.use.serve.app import Service, create_app
 from vitreous.use.serve.fetch import Fetcher
-from vitreous.use.serve.guard import Limits, log
+from vitreous.use.serve.guard import Limits, is_loopback, log
 from vitreous.use.serve.models import Models
 
 _RENEWED_EVERY_S = 1.0
@@ -28,11 +28,21 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def run_server(
-    models: Models, where: socket.socket, limits: Limits, keys: Sequence[str], fetcher: Fetcher | None
+    models: Models,
+    where: socket.socket,
+    limits: Limits,
+    keys: Sequence[str],
+    hosts: Collection[str],
+    fetcher: Fetcher | None,
 ) -> None:
-    """Answer requests until SIGTERM, SIGHUP or Ctrl-C; then refuse new ones, and answer those that have begun."""
+    """Answer requests until SIGTERM, SIGHUP or Ctrl-C; then refuse new ones, and answer those that have begun.
+
+    Without keys, requests must be to localhost or to one of the `hosts`; to any host if there are none and other
+    machines can reach the server.
+    """
     service = Service(models, limits, needs_key=bool(keys), fetcher=fetcher)
-    app = create_app(service, limits, keys)
+    has_names = not keys and (hosts or is_loopback(where.getsockname()[0]))
+    app = create_app(service, limits, keys, hosts if has_names else None)
     patience_s = int(limits.seconds) + 5
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=patience_s
