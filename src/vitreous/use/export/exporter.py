@@ -1,18 +1,16 @@
 """Run, format -> a file that gives the run's answers, kept only if it does so on held-out photos."""
 
-import errno
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from vitreous import atomic
 from vitreous.data.sources import Source
-from vitreous.errors import ConfigError, SaveError, UnknownNameError, nearest
+from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
 from vitreous.ranges import Interval, check_value, rule_of
@@ -26,6 +24,7 @@ from vitreous.use.export.page.runtime import WebRuntime, read_runtime, runtime_p
 from vitreous.use.export.photos import draw_photos, find_photos
 from vitreous.use.export.proof import PYTHON, Answer, Photos, Proof, prove, python_answer
 from vitreous.use.export.quantize import quantized, rounded
+from vitreous.use.export.scratch import full_disk_explained
 from vitreous.use.export.snippet import snippets
 from vitreous.use.export.targets import TARGETS, Target, silent
 from vitreous.use.predict.predictor import Predictor
@@ -125,9 +124,9 @@ def export(
     web = _opened(runtime, predictor)
     images = find_photos(run, predictor, data, listener)
     described = describe(predictor, RunFolder(run), path.stem if TARGETS[to].suffix else path.name)
-    with _scratch() as scratch:
+    with tempfile.TemporaryDirectory(prefix="vitreous-export-") as scratch, full_disk_explained(scratch):
         listener("estimate", {"text": f"writing {path.name}, which may take a minute"})
-        written = scratch / f"{target.variant}{target.suffix}"
+        written = Path(scratch) / f"{target.variant}{target.suffix}"
         answers = {target.variant: target.write(predictor, written, described)}
         photos = _calibration_photos(run, predictor, listener) if int8 else None
         answers |= _smaller(to, written, described, photos, web)
@@ -180,21 +179,6 @@ def _checked(
     if path.exists():
         raise ConfigError(f"out={path}: already exists; choose another name with --out")
     return target, path
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Context manager with a folder for the files that are tried. Raises SaveError if its disk is full."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="vitreous-export-") as folder:
-            yield Path(folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise SaveError(
-            f"{tempfile.gettempdir()}: a file could not be written there ({error.strerror}); free some space, or set "
-            "TMPDIR to another folder"
-        ) from error
 
 
 def _smaller(
