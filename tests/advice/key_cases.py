@@ -6,8 +6,8 @@ from typing import Any
 
 from tests.advice.walk import Refusals, case
 
-from vitreous.cli.answers import architecture_of
 from vitreous.cli.main import _check_command
+from vitreous.cli.options import architecture_of
 from vitreous.cli.train.command import TrainOptions, _request
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.recipe import keys

@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vitreous.cli.answers import architecture_of
 from vitreous.cli.explain.check import check as check_methods
 from vitreous.cli.explain.check import say_last_check
 from vitreous.cli.explain.model import explain_model
 from vitreous.cli.explain.shortcuts import explain_shortcuts
-from vitreous.cli.options import AsJson, Assignments, Count, Switch
+from vitreous.cli.options import AsJson, Assignments, Count, Switch, architecture_of
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.model.weights.table import Hints

@@ -98,24 +98,11 @@ def export(
     A file takes the gray levels of decoded photos of any size and returns calibrated probabilities. A folder is opened
     by its library, which prepares photos in its own way. The comparison is added to `export.json` in the run folder.
 
-    Args:
-        run: Run folder; a model file or `hf://organization/name` is enough if `data` is given.
-        to: A format, one of `TARGETS`.
-        out: File or folder to write; None: named after the run, in the working directory.
-        data: Labeled photos to compare on; None selects the run's own held-out photos.
-        int8: Also try 8-bit weights. The fastest file with a drop in accuracy of at most `max_drop` is kept. For
-            OpenVINO, bfloat16 is tried too if the processor supports it, with or without `int8`.
-        max_drop: Points of accuracy, for the upper end of the 95% interval of the drop; None for `MAX_DROP`.
-        runtime: Folder of the npm package `onnxruntime-web`, for a page; None for plain JavaScript and small models.
-        listener: Receives the progress.
+    Arguments and errors are those of `Run.export`. `run` may be a model file or `hf://organization/name` if `data` is
+    given. For OpenVINO, bfloat16 is tried too if the processor supports it, with or without `int8`.
 
     Raises:
-        UnknownNameError: There is no such format.
-        MissingDependencyError: A package is missing.
-        ConfigError: `out` cannot be written or exists, the format cannot represent the model, or the file would give
-            other answers than Python; then no file is left.
         NotARunError: There is no model at `run`.
-        DataError: There is no held-out photo that can be decoded.
         SaveError: The disk is full.
     """
     run = expanded(run)

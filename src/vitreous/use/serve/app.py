@@ -57,9 +57,7 @@ _PICTURE = {**_REFUSED, 200: {"content": {"image/png": {"schema": _FILE}}, "head
 class Service:
     """The routes and what they share. The first model answers requests that name none."""
 
-    def __init__(
-        self, models: Models, limits: Limits, *, needs_key: bool = False, fetcher: Fetcher | None = None
-    ) -> None:
+    def __init__(self, models: Models, limits: Limits, *, needs_key: bool, fetcher: Fetcher | None) -> None:
         self.metrics = Metrics()
         self._models, self._limits, self._needs_key, self._fetcher = models.versions, limits, needs_key, fetcher
         self._batcher = Batcher(BATCH_SIZE, num_threads())
@@ -175,9 +173,7 @@ class _Direct(APIRoute):
         return self.endpoint
 
 
-def create_app(
-    service: Service, limits: Limits, keys: Sequence[str] = (), hosts: Collection[str] | None = None
-) -> ASGIApp:
+def create_app(service: Service, limits: Limits, keys: Sequence[str], hosts: Collection[str] | None) -> ASGIApp:
     """Return the application in its `Guard`; requests need one of the keys, unless there are none."""
     kinds = (HTTPException, RequestValidationError, VitreousError, ClientDisconnect, Exception)
     handlers: dict[Any, Any] = dict.fromkeys(kinds, _on_error)

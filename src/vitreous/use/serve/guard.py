@@ -58,7 +58,7 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, keys: Sequence[str], metrics: Metrics, hosts: Collection[str] | None = None
+        self, app: ASGIApp, limits: Limits, keys: Sequence[str], metrics: Metrics, hosts: Collection[str] | None
     ) -> None:
         self._app, self._limits, self._metrics, self._hosts = app, limits, metrics, hosts
         self._keys = [f"Bearer {key}".encode() for key in keys]
