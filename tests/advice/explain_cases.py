@@ -11,8 +11,8 @@ from tests.advice.use_cases import finished
 from tests.advice.walk import Refusals, case
 from torch import nn
 
-from vitreous.cli.explain import check as check_command
-from vitreous.cli.explain import command
+from vitreous.cli.look.explain import check as check_command
+from vitreous.cli.look.explain import command
 from vitreous.model.build import build_model
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.anatomy.anatomy import explain_model, place_of

@@ -1,4 +1,4 @@
-"""Cases of `use/export/hub/push.py` and `cli/push.py`: a model that is not uploaded, and why."""
+"""Cases of `use/export/hub/push.py` and `cli/ship/push.py`: a model that is not uploaded, and why."""
 
 import errno
 import io
@@ -17,7 +17,7 @@ from tests.advice.use_cases import finished
 from tests.advice.walk import Refusals, case
 from tests.hub_server import Hub
 
-from vitreous.cli.push import push
+from vitreous.cli.ship.push import push
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run

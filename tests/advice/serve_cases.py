@@ -11,7 +11,7 @@ import pytest
 from tests.advice.use_cases import finished
 from tests.advice.walk import Refusals, case
 
-from vitreous.cli.serve import ServeOptions, serve
+from vitreous.cli.ship.serve import ServeOptions, serve
 
 
 @case

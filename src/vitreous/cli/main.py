@@ -64,7 +64,14 @@ COMMANDS = {
     "completion": ("Print a script with which a shell completes commands, options and names.", "bash|zsh|fish"),
     "convert": ("Convert weights for timm, transformers, torchvision or Google's code.", "WEIGHTS --to FORMAT"),
 }
-"""Help and arguments of each command; its function is in `<name>.py`, or in the folder of that name."""
+"""Help and arguments of each command."""
+
+_FOLDERS = {
+    "train": ("train", "pretrain", "shard", "models"),
+    "look": ("inspect", "evaluate", "compare", "predict", "embed", "explain", "report"),
+    "ship": ("export", "benchmark", "push", "serve", "convert"),
+}
+"""Where the functions of commands are, each in a file or folder of its name; the others are next to this file."""
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -82,8 +89,9 @@ app = App(
 )
 # Commands are imported on their first call, so that `vitreous --help` does not wait for torch.
 for _name, (_help, _usage) in COMMANDS.items():
+    _folder = next((f".{folder}" for folder, names in _FOLDERS.items() if _name in names), "")
     app.command(
-        f"vitreous.cli.{_name}:{_name}",
+        f"vitreous.cli{_folder}.{_name}:{_name}",
         help=_help,
         usage=" ".join(f"Usage: vitreous {_name} {_usage} [OPTIONS]".split()),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vitreous.cli.explain.check import check
+from vitreous.cli.look.explain.check import check
 from vitreous.errors import ConfigError
 from vitreous.use.explain.check.faithfulness import FILE
 

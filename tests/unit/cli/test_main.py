@@ -244,7 +244,7 @@ def _let_inspect_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr("vitreous.cli.inspect.inspect_thing", fail)
+    monkeypatch.setattr("vitreous.cli.look.inspect.inspect_thing", fail)
 
 
 def test_command_sets_thread_waits_and_allocator(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vitreous.cli.explain.check import check as check_methods
-from vitreous.cli.explain.check import say_last_check
-from vitreous.cli.explain.model import explain_model
-from vitreous.cli.explain.shortcuts import explain_shortcuts
+from vitreous.cli.look.explain.check import check as check_methods
+from vitreous.cli.look.explain.check import say_last_check
+from vitreous.cli.look.explain.model import explain_model
+from vitreous.cli.look.explain.shortcuts import explain_shortcuts
 from vitreous.cli.options import AsJson, Assignments, Count, Switch, architecture_of
 from vitreous.cli.screen import Screen, print_json, print_table
 from vitreous.errors import ConfigError, DecodeError
