@@ -154,6 +154,7 @@ def test_lines_and_log_of_a_server(well_measured: Path, image: Path) -> None:
         ((), {}, ["localhost", "127.0.0.1"], ["photos.example.org"]),
         (("--allow-host", "a.org", "--allow-host", "B.example"), {}, ["a.org", "b.example"], ["b.org"]),
         ((), {"VITREOUS_API_KEY": "secret"}, ["photos.example.org"], []),
+        (("--host", "127.0.0.2"), {}, ["127.0.0.2"], ["photos.example.org"]),
         (("--host", "0.0.0.0"), {}, ["photos.example.org"], []),
         (("--host", "0.0.0.0", "--allow-host", "a.org"), {}, ["a.org", "localhost"], ["photos.example.org"]),
     ],
@@ -164,7 +165,7 @@ def test_name_in_requests_is_checked_where_a_website_could_point_its_own_to_the_
     with serving(run, *words, **environment) as server:
         port = int(server.url.rpartition(":")[2])
         for name, status in {**dict.fromkeys(names, 200), **dict.fromkeys(refused, 403)}.items():
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            connection = http.client.HTTPConnection(server.url.split("/")[2], timeout=30)
             connection.request("GET", "/v2/health/ready", headers={"Host": f"{name}:{port}"})
             answer = connection.getresponse()
             assert (name, answer.status) == (name, status)

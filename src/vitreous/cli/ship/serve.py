@@ -97,12 +97,14 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
             screen.say(f"{name}: version {model.version}, {classes}, {sets}")
         host = f"[{options.host}]" if ":" in options.host else options.host
         screen.say(f"http://{host}:{where.getsockname()[1]}/ is a page for people; programs send images to /predict")
-        if not keys and not is_loopback(where.getsockname()[0]):
+        is_local = is_loopback(where.getsockname()[0])
+        if not keys and not is_local:
             screen.say_notes(["other machines can use the models without a key; --api-key-file requires one"])
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         LOG.setLevel(logging.INFO)
         limits = Limits(options.max_mb << 20, options.max_waiting, options.timeout)
-        run_server(models, where, limits, keys, hosts, fetcher)
+        names = {*hosts, options.host.lower()} if not keys and (hosts or is_local) else None
+        run_server(models, where, limits, keys, names, fetcher)
 
 
 def _keys(file: Path | None) -> list[str]:

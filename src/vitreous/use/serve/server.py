@@ -10,7 +10,7 @@ from vitreous.errors import ConfigError
 from vitreous.training.machine.signals import stop_signals_handled
 from vitreous.use.serve.app import Service, create_app
 from vitreous.use.serve.fetch import Fetcher
-from vitreous.use.serve.guard import Limits, is_loopback, log
+from vitreous.use.serve.guard import Limits, log
 from vitreous.use.serve.models import Models
 
 _RENEWED_EVERY_S = 1.0
@@ -32,17 +32,12 @@ def run_server(
     where: socket.socket,
     limits: Limits,
     keys: Sequence[str],
-    hosts: Collection[str],
+    hosts: Collection[str] | None,
     fetcher: Fetcher | None,
 ) -> None:
-    """Answer requests until SIGTERM, SIGHUP or Ctrl-C; then refuse new ones, and answer those that have begun.
-
-    Without keys, requests must be to localhost or to one of the `hosts`; to any host if there are none and other
-    machines can reach the server.
-    """
+    """Answer requests until SIGTERM, SIGHUP or Ctrl-C; then refuse new ones, and answer those that have begun."""
     service = Service(models, limits, needs_key=bool(keys), fetcher=fetcher)
-    has_names = not keys and (hosts or is_loopback(where.getsockname()[0]))
-    app = create_app(service, limits, keys, hosts if has_names else None)
+    app = create_app(service, limits, keys, hosts)
     patience_s = int(limits.seconds) + 5
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=patience_s
