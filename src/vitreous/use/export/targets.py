@@ -152,16 +152,13 @@ def _write_page(predictor: Predictor, path: Path, description: Description) -> A
     return python_answer(replace(predictor, model=packed.rounded))
 
 
-def _write_library(to: str) -> Callable[[Predictor, Path, Description], Answer]:
-    def write(predictor: Predictor, path: Path, description: Description) -> Answer:
-        write_library(predictor, path, to)
-        name = str(description["name"])
-        program = library_snippet(f"local-dir:{name}" if to == "timm" else name, to, description)
-        write_readme(predictor, path, LIBRARIES[to], f"```python\n{program}```")
-        with silent():
-            return open_library(predictor, path, to)
-
-    return write
+def _write_library(to: str, predictor: Predictor, path: Path, description: Description) -> Answer:
+    write_library(predictor, path, to)
+    name = str(description["name"])
+    program = library_snippet(f"local-dir:{name}" if to == "timm" else name, to, description)
+    write_readme(predictor, path, LIBRARIES[to], f"```python\n{program}```")
+    with silent():
+        return open_library(predictor, path, to)
 
 
 def _traced(to: str, export: Callable[[], Any]) -> Any:
@@ -200,10 +197,10 @@ def _example(predictor: Predictor) -> torch.Tensor:
 
 
 TARGETS: Mapping[str, Target] = {
-    "hf": Target("", ("transformers",), _write_library("hf"), tolerance=1.0, extra="transformers"),
+    "hf": Target("", ("transformers",), partial(_write_library, "hf"), tolerance=1.0, extra="transformers"),
     "html": Target(".html", (), _write_page, tolerance=0.25, variant="int8"),
     "onnx": Target(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx),
     "openvino": Target("", ("openvino", "nncf"), _write_openvino, extra="vitreous[openvino]"),
-    "timm": Target("", ("timm",), _write_library("timm"), tolerance=1.0, extra="timm"),
+    "timm": Target("", ("timm",), partial(_write_library, "timm"), tolerance=1.0, extra="timm"),
     "torch": Target(".pt2", (), _write_program),
 }
