@@ -61,7 +61,7 @@ class ServeOptions:
 
 
 def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: ServeOptions = ServeOptions()) -> None:
-    """Answer requests for predictions of one or more models.
+    """Answer requests for predictions of one or more models over HTTP, with a page for people.
 
     Args:
         runs: Run folders, model.safetensors files, or hf://organization/name.
