@@ -1,4 +1,4 @@
-"""Folder for temporary files -> a full disk is reported with a way out that helps there."""
+"""A temporary folder on a full disk -> an error that says what helps there."""
 
 import errno
 import tempfile
