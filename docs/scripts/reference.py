@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous import errors
-from vitreous.cli.main import COMMANDS, app
+from vitreous.cli.main import COMMANDS, app, command
 from vitreous.training.folder import run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +25,8 @@ ROOMS = {
 
 def commands() -> str:
     """Return the help of every command."""
+    for name in COMMANDS:
+        command(name)
     words = app.generate_docs(output_format="markdown", heading_level=2)
     words = re.sub(r"^vitreous (\w+) \1 ", r"vitreous \1 ", words[words.index("\n### ") :], flags=re.MULTILINE)
     found = {name: part for part in words.split("\n### vitreous ")[1:] for name in [part.split()[0]]}

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from tests.advice.data_cases import images
 from tests.advice.walk import Refusals, case
 
-from vitreous.cli.predict import PredictOptions, _engine
+from vitreous.cli.look.predict import PredictOptions, _engine
 from vitreous.data.sources import open_source
 from vitreous.data.sources.annotations import export
 from vitreous.use.predict.annotations import check_annotations

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.advice.run_cases import model_file
 from tests.advice.walk import Refusals, case
 
-from vitreous.cli.predict import PredictOptions, predict
+from vitreous.cli.look.predict import PredictOptions, predict
 from vitreous.data.decoding.depth import Clipped
 from vitreous.data.sources.table import read_paths
 from vitreous.training.folder.records import ignore

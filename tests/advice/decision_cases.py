@@ -14,8 +14,8 @@ from tests.unit.use.evaluate.sets.made import made_outputs
 from tests.unit.use.explain.models import make_model
 from tests.unit.use.export.predictors import predictor_for
 
-from vitreous.cli.evaluate import EvaluateOptions
-from vitreous.cli.evaluate import evaluate as evaluate_command
+from vitreous.cli.look.evaluate import EvaluateOptions
+from vitreous.cli.look.evaluate import evaluate as evaluate_command
 from vitreous.cli.main import main
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.training.folder.outputs import SplitOutputs, write_outputs

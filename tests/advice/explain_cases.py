@@ -11,7 +11,7 @@ from tests.advice.use_cases import finished
 from tests.advice.walk import Refusals, case
 from torch import nn
 
-from vitreous.cli.explain import check_methods, explain
+from vitreous.cli.look.explain import check_methods, explain
 from vitreous.model.build import build_model
 from vitreous.use.evaluate.labeled_images import labeled_images
 from vitreous.use.explain.anatomy.anatomy import explain_model, place_of

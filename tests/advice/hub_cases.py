@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from tests.advice.walk import Refusals, case
 from tests.hub_server import Hub, serving
 
-from vitreous.cli.models import models
+from vitreous.cli.train.models import models
 from vitreous.model.weights.reading import torch_file
 from vitreous.model.weights.reading.files import open_weights
 from vitreous.model.weights.reading.hub import fetch, stored

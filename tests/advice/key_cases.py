@@ -6,9 +6,9 @@ from typing import Any
 
 from tests.advice.walk import Refusals, case
 
-from vitreous.cli.answers import architecture_of
 from vitreous.cli.main import _check_command
-from vitreous.cli.train.command import TrainOptions, _request
+from vitreous.cli.options import architecture_of
+from vitreous.cli.train.train import TrainOptions, _request
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.recipe import keys
 from vitreous.recipe.files import as_yaml, read_config, read_values

@@ -14,7 +14,7 @@ from tests.advice.walk import Refusals, case
 
 import vitreous as vt
 from vitreous import atomic
-from vitreous.cli.train.command import TrainOptions, train
+from vitreous.cli.train.train import TrainOptions, train
 from vitreous.data.sources import open_object
 from vitreous.model import ModelConfig, build_model
 from vitreous.optim.config import OptimConfig

@@ -12,7 +12,7 @@ from tests.advice.walk import Refusals, case
 
 import vitreous as vt
 from vitreous.cli.completion import completion
-from vitreous.cli.pretrain import PretrainOptions, _check_pretrains, pretrain
+from vitreous.cli.train.pretrain import PretrainOptions, _check_pretrains, pretrain
 from vitreous.data.sources import check_task, open_source
 from vitreous.data.survey.facts import survey
 from vitreous.recipe.files import write_config

@@ -1,5 +1,6 @@
-"""Cases of `use/export/hub/push.py` and `cli/push.py`: a model that is not uploaded, and why."""
+"""Cases of `use/export/hub/push.py` and `cli/ship/push.py`: a model that is not uploaded, and why."""
 
+import errno
 import io
 import sys
 import time
@@ -16,7 +17,7 @@ from tests.advice.use_cases import finished
 from tests.advice.walk import Refusals, case
 from tests.hub_server import Hub
 
-from vitreous.cli.push import push
+from vitreous.cli.ship.push import push
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.report.page import write_report
 from vitreous.use.run import Run
@@ -50,7 +51,10 @@ def models_that_are_not_uploaded(folder: Path) -> Refusals:
         hub.denies, hub.drops_uploads = False, 100
         yield lambda: run.push(NAME, with_report=True), "the same command continues"
         hub.drops_uploads = 0
-        assert run.push(NAME, with_report=True).sent
+        with patch.object(Path, "write_bytes", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+            yield lambda: run.push(NAME), "set TMPDIR to another folder"
+        with patch("tempfile.tempdir", str(folder)):
+            assert run.push(NAME, with_report=True).sent
         yield lambda: run.push(NAME, private=True), "make it private on its page, or leave this option out"
         hub.private.add("org/new")
         assert run.push(NAME, private=True).source

@@ -10,7 +10,7 @@ from tests.advice.model_cases import TINY
 from tests.advice.walk import Refusals, case
 
 from vitreous.atomic import write_text
-from vitreous.cli.embed import embed
+from vitreous.cli.look.embed import embed
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.model import ModelConfig, build_model, load_model, save_model
 from vitreous.training.fit.familiarity import Familiarity, write_familiarity

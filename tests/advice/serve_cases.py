@@ -11,13 +11,14 @@ import pytest
 from tests.advice.use_cases import finished
 from tests.advice.walk import Refusals, case
 
-from vitreous.cli.serve import ServeOptions, serve
+from vitreous.cli.ship.serve import ServeOptions, serve
 
 
 @case
 def servers_that_cannot_start(folder: Path) -> Refusals:
     pytest.importorskip("fastapi")
     from vitreous.use.serve.fetch import Fetcher
+    from vitreous.use.serve.guard import host_names
     from vitreous.use.serve.models import named
     from vitreous.use.serve.server import bind
 
@@ -31,6 +32,8 @@ def servers_that_cannot_start(folder: Path) -> Refusals:
         bind("127.0.0.1", 0).close()
     yield lambda: Fetcher(["https://images.example.org/a"]), "write its name without https:// and path"
     Fetcher(["images.example.org"])
+    yield lambda: host_names(["https://photos.example.org"]), "write it without https:// and port"
+    assert host_names(["Photos.example.org", "::1"]) == {"photos.example.org", "::1"}
     keys = folder / "keys"
     keys.write_text("")
     options = ServeOptions(api_key_file=keys, write="systemd")

@@ -11,10 +11,10 @@ from tests.advice.run_cases import model_file
 from tests.advice.training_cases import fruit, request, stopped
 from tests.advice.walk import Refusals, case
 
-from vitreous.cli.evaluate import EvaluateOptions
-from vitreous.cli.evaluate import evaluate as evaluate_command
+from vitreous.cli.look.evaluate import EvaluateOptions
+from vitreous.cli.look.evaluate import evaluate as evaluate_command
+from vitreous.cli.look.report import report
 from vitreous.cli.main import main
-from vitreous.cli.report import report
 from vitreous.model.weights import export_weights, load_model
 from vitreous.model.weights.table import Hints
 from vitreous.tensor_file import write_tensor_file

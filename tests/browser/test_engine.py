@@ -16,8 +16,8 @@ from vitreous.model import ModelConfig, build_model
 from vitreous.training.fit.familiarity import SCORES, Familiarity, head_inputs, unit_length
 from vitreous.use.explain.methods.removal import occlusion
 from vitreous.use.explain.target import Target
+from vitreous.use.export.page.document import script_text
 from vitreous.use.export.page.pack import TOLERANCE, pack
-from vitreous.use.export.page.texts import script_text
 from vitreous.use.predict.predictor import Predictor
 
 pytestmark = pytest.mark.browser

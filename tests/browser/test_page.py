@@ -17,8 +17,8 @@ from tests.browser.runtime import Browser
 from tests.browser.test_pixels import encoded, picture
 
 from vitreous.training.fit.familiarity import Familiarity
+from vitreous.use.export.page.document import app_html, script_text, style_text
 from vitreous.use.export.page.pack import PackedModel, pack
-from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.predict.predictor import Predictor
 
 pytestmark = pytest.mark.browser

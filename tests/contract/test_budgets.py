@@ -40,15 +40,14 @@ EXCEPTIONS = {
     "arguments": {
         "api.py train": "the most used settings of a run",
         "classifier.py VitreousClassifier.__init__": "the most used settings of a run",
-        "cli/embed.py embed": "one argument per option",
-        "cli/explain.py explain": "one argument per option",
-        "cli/inspect.py inspect": "one argument per option",
+        "cli/look/embed.py embed": "one argument per option",
+        "cli/look/explain.py explain": "one argument per option",
+        "cli/look/inspect.py inspect": "one argument per option",
         "model/vit.py VisionTransformer.__init__": "its parts, in the order of the forward pass",
         "notebook.py VisionTransformer.__init__": "the original notebook's signature",
     },
     "entries": {
         ".": "the eight rooms, and the ground floor with one topic per file",
-        "cli": "one file or folder per command, which `main` finds by its name",
         "use/report/sections": "one file per section of the report",
     },
     "first line": {

@@ -15,7 +15,7 @@ CLASSES = {name: c for name, c in inspect.getmembers(errors, inspect.isclass) if
 
 FOREIGN_RAISES = {
     "__init__.py AttributeError": "required by Python in a module's __getattr__",
-    "cli/shard.py KeyboardInterrupt": "Ctrl-C or SIGTERM, after the written files are removed",
+    "cli/train/shard.py KeyboardInterrupt": "Ctrl-C or SIGTERM, after the written files are removed",
     "data/decoding/arrays.py ValueError": "caught in decode.py, where it becomes a DecodeError",
     "data/decoding/decode.py ValueError": "caught in the same file, where it becomes a DecodeError",
     "data/decoding/depth.py ValueError": "caught in decode.py, where it becomes a DecodeError",

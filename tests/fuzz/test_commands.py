@@ -163,7 +163,7 @@ def contents(folder: Path) -> dict[str, tuple[int, int]]:
 def trainless() -> Iterator[None]:
     """Replace what trains, in this process or in others."""
     names = ("run_training", "run_series", "launch", "plan_only")
-    patches = [mock.patch(f"vitreous.cli.train.command.{name}", side_effect=Started) for name in names]
+    patches = [mock.patch(f"vitreous.cli.train.train.{name}", side_effect=Started) for name in names]
     for patch in patches:
         patch.start()
     yield

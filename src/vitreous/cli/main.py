@@ -32,17 +32,10 @@ from vitreous.heap import keep_freed_memory
 from vitreous.printable import printable
 from vitreous.threads import let_threads_sleep
 
-_TRAIN_HELP = """Train a model on a folder of images or on a named data set.
-
-Without options, everything is chosen from the data: model, image size, training length, augmentation. The file
-`plan.md` of the run gives the reasons. Every configuration key is also an option, for example
-`--optim.weight_decay 0.1 --data.flip false`; `--help-keys` lists all keys.
-"""
-
 _python_shows_warning = warnings.showwarning
 
 COMMANDS = {
-    "train": (_TRAIN_HELP, "[DATA]"),
+    "train": ("Train a model on a folder of images or on a named data set.", "[DATA]"),
     "pretrain": ("Learn from images without labels; `train --pretrained RUN` continues from there.", "DATA"),
     "evaluate": ("Score a trained model on its held-out images or on other images.", "RUN [DATA]"),
     "compare": ("Compare two runs or series on the images that both were tested on.", "RUN_A RUN_B"),
@@ -64,7 +57,14 @@ COMMANDS = {
     "completion": ("Print a script with which a shell completes commands, options and names.", "bash|zsh|fish"),
     "convert": ("Convert weights for timm, transformers, torchvision or Google's code.", "WEIGHTS --to FORMAT"),
 }
-"""Help and arguments of each command; its function is in `<name>.py`, or in the folder of that name."""
+"""Short help and arguments of each command."""
+
+_FOLDERS = {
+    "train": ("train", "pretrain", "shard", "models"),
+    "look": ("inspect", "evaluate", "compare", "predict", "embed", "explain", "report"),
+    "ship": ("export", "benchmark", "push", "serve", "convert"),
+}
+"""Where the functions of commands are, each in a file or folder of its name; the others are next to this file."""
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -82,11 +82,19 @@ app = App(
 )
 # Commands are imported on their first call, so that `vitreous --help` does not wait for torch.
 for _name, (_help, _usage) in COMMANDS.items():
+    _folder = next((f".{folder}" for folder, names in _FOLDERS.items() if _name in names), "")
     app.command(
-        f"vitreous.cli.{_name}:{_name}",
+        f"vitreous.cli{_folder}.{_name}:{_name}",
         help=_help,
         usage=" ".join(f"Usage: vitreous {_name} {_usage} [OPTIONS]".split()),
     )
+
+
+def command(name: str) -> App:
+    """Import a command, whose help becomes the docstring of its function instead of one line."""
+    found = app[name]
+    found.help = None
+    return found
 
 
 def main(tokens: Sequence[str] | None = None) -> int:
@@ -108,6 +116,8 @@ def main(tokens: Sequence[str] | None = None) -> int:
         _import(imported)
         _check_command(words)
         if words:
+            if words[0] in COMMANDS:
+                command(words[0])
             app(words, exit_on_error=False, print_error=False, result_action="return_value")
         else:
             next_steps()

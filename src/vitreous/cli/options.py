@@ -1,9 +1,12 @@
 """Text of an option -> its value: the types of the options that several commands have."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
+
+from vitreous.errors import UnknownNameError
+from vitreous.recipe import keys
 
 
 def _whole_number(_: type, tokens: Sequence[Token]) -> int:
@@ -39,3 +42,19 @@ BackboneName = Annotated[
     Literal["auto", "none", "dinov2-small", "dinov2-base", "augreg-tiny", "augreg-small", "augreg-base", "deit3-small",
             "deit3-base", "dinov3-small"] | str, _FOR_COMPLETION,
 ]  # fmt: skip
+
+_ROOMS = ("architecture", "model")
+"""`--model.key` means the same; it is the older spelling."""
+
+
+def architecture_of(assignments: tuple[str, ...]) -> dict[str, Any]:
+    """Return the checked values of `architecture.key=value` assignments, by field of ModelConfig."""
+    values: dict[str, object] = {}
+    for key, _, got in (assignment.partition("=") for assignment in assignments):
+        room, _, name = key.partition(".")
+        if room not in _ROOMS:
+            raise UnknownNameError(
+                f"{key}={got}: not a property of the model; use --architecture.key, e.g. --architecture.num_heads 4"
+            )
+        values[name] = got
+    return keys.architecture(values)

@@ -1,7 +1,7 @@
 """Runs and exported files, photos -> how fast each of them answers, and how often it answers like the first one."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from vitreous.training.folder.records import Listener, ignore
 from vitreous.use.export.openvino_ir import open_ir
 from vitreous.use.export.photos import decoded_pixels
 from vitreous.use.export.proof import Answer, Photo, Photos, Proof, prove, python_answer
-from vitreous.use.export.targets import TARGETS, onnx_answer, onnx_session, open_program
+from vitreous.use.export.targets import TARGETS, open_onnx, open_program
 from vitreous.use.predict.inputs import list_images
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
@@ -25,6 +25,7 @@ from vitreous.wording import plural
 MOST_IMAGES = 200
 BATCH_SIZE = 32
 _GENERATED_SIZE = (480, 640)
+_OPENED_BY = {"onnx": open_onnx, "openvino": open_ir, "torch": open_program}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +121,7 @@ def _opened(path: Path, trust: bool) -> Model:
         raise ConfigError(f"{path}: PyTorch opens programs with pickle, which may run code; add --trust if you made it")
     TARGETS[to].check_packages(to)
     try:
-        answer, about = _ANSWERS[to](path)
+        answer, about = _OPENED_BY[to](path)
         values = {key: json.loads(about[key]) for key in ("classes", "preprocess", "thresholds")}
         known = tuple(map(str, values["classes"])), Preprocess.from_dict(values["preprocess"])
         thresholds = None if values["thresholds"] is None else tuple(map(float, values["thresholds"]))
@@ -132,19 +133,6 @@ def _opened(path: Path, trust: bool) -> Model:
         ) from error
     files = path.iterdir() if path.is_dir() else [path, path.with_suffix(".bin")] if is_ir else [path]
     return Model(answer, *known, thresholds, sum(file.stat().st_size for file in files))
-
-
-def _open_onnx(path: Path) -> tuple[Answer, Mapping[str, str]]:
-    session = onnx_session(path)
-    return onnx_answer(session), session.get_modelmeta().custom_metadata_map
-
-
-def _open_torch(path: Path) -> tuple[Answer, Mapping[str, str]]:
-    about = {"classes": "", "preprocess": "", "thresholds": ""}
-    return open_program(path, about), about
-
-
-_ANSWERS = {"onnx": _open_onnx, "openvino": open_ir, "torch": _open_torch}
 
 
 def _generated(channels: int) -> Iterator[tuple[str, Photos]]:

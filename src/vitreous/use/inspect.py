@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from vitreous.data.doctor.findings import Finding
-from vitreous.data.sources import known_sets
+from vitreous.data.sources import known_sets, open_source
 from vitreous.data.sources.annotations import is_export_name
 from vitreous.data.sources.huggingface import DATA_PREFIX
 from vitreous.data.sources.image_files import is_image_name
@@ -32,7 +32,7 @@ from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.use.doctor.examiner import examine_data, examine_run
 from vitreous.use.doctor.page import check_page_path, write_page
-from vitreous.use.doctor.proposals import check_fix_path, write_proposals
+from vitreous.use.doctor.proposals import check_correctable, check_fix_path, write_proposals
 from vitreous.use.embed.embedder import Embedder
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
 from vitreous.use.predict.predictor import find_model
@@ -248,6 +248,8 @@ def _inspect_run(path: Path) -> Inspection:
 
 def _inspect_data(name: str, listener: Listener, options: DataOptions, hints: Hints | None) -> Inspection:
     """Describe a data set, or without hints the images of a run or series."""
+    if options.fix is not None and hints is not None:
+        check_correctable(options.fix, open_source(name, options.root))
     embedder, basis = None, f"the features of {options.pretrained}"
     if options.pretrained is not None:
         embedder = Embedder.load(options.pretrained, hints=hints, device=options.device)

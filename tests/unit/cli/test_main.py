@@ -93,6 +93,14 @@ def test_help_of_a_command_begins_with_its_usage(command: str, usage: str, cli: 
         assert said.out.startswith(f"Usage: vitreous {usage}\n")
 
 
+def test_help_of_a_command_has_the_whole_text_of_its_function(cli: Cli) -> None:
+    said = " ".join(cli("completion", "--help").out.split())
+    for shell in ("bash", "zsh", "fish"):
+        assert f"For {shell}: vitreous completion {shell} >" in said
+    assert "For data, every image is decoded" in cli("inspect", "--help").out
+    assert "For data" not in cli("--help").out
+
+
 def test_help_of_train_mentions_the_keys(cli: Cli) -> None:
     said = cli("train", "--help")
     for word in ("--optim.weight_decay 0.1", "--data.flip false", "--dry-run", "--budget", "--resume", "plan.md"):
@@ -244,7 +252,7 @@ def _let_inspect_raise(error: BaseException, monkeypatch: pytest.MonkeyPatch) ->
     def fail(*args: object) -> None:
         raise error
 
-    monkeypatch.setattr("vitreous.cli.inspect.inspect_thing", fail)
+    monkeypatch.setattr("vitreous.cli.look.inspect.inspect_thing", fail)
 
 
 def test_command_sets_thread_waits_and_allocator(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

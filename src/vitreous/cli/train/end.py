@@ -5,9 +5,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from vitreous.cli.compare import show_comparison
+from vitreous.cli.look.compare import show_comparison
+from vitreous.cli.look.predict import labels_line
 from vitreous.cli.next_steps import run_commands
-from vitreous.cli.predict import labels_line
 from vitreous.cli.screen import Screen
 from vitreous.errors import VitreousError
 from vitreous.recipe.files import read_config

@@ -47,33 +47,27 @@ class RayWorkers(Workers):
             raise ConfigError("device=cuda: the Ray cluster has no GPU; use auto or cpu")
         self._cores, self.count = cores, max(1, self.count)
 
-    def start(self) -> "RayWorker":
+    def start(self) -> Worker:
         """Ask the cluster for an actor; it starts as soon as there is room for it."""
         actor = self._class.options(num_cpus=self._cores, num_gpus=int(self._device == "cuda")).remote()
-        return RayWorker(self._ray, actor, actor.begin.remote(self._job, self._device, self._cores))
+        return _RayWorker(self._ray, actor, actor.begin.remote(self._job, self._device, self._cores))
 
     def finished(self, busy: Sequence[Worker]) -> list[Worker]:
         """Wait until an actor has finished or died."""
-        by_result = {worker.promised: worker for worker in busy if isinstance(worker, RayWorker)}
+        by_result = {worker.promised: worker for worker in busy if isinstance(worker, _RayWorker)}
         return [by_result[promised] for promised in self._ray.wait(list(by_result))[0]]
 
 
-class RayWorker(Worker):
-    """An actor.
-
-    Attributes:
-        promised: What it is working on.
-    """
+class _RayWorker(Worker):
+    """An actor; `promised` is what it is working on."""
 
     def __init__(self, ray: Any, actor: Any, promised: Any) -> None:
         self._ray, self._actor, self.promised = ray, actor, promised
 
     def begin(self, images: Sequence[Named]) -> None:
-        """Send a part."""
         self.promised = self._actor.part.remote(images)
 
     def result(self) -> Part | Death | None:
-        """Receive what was promised."""
         try:
             return self._ray.get(self.promised)
         except self._ray.exceptions.RayTaskError as error:
@@ -82,7 +76,6 @@ class RayWorker(Worker):
             return Death(first_line(error))
 
     def stop(self) -> None:
-        """Kill the actor."""
         self._ray.kill(self._actor)
 
 

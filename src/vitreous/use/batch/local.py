@@ -31,20 +31,20 @@ class LocalWorkers(Workers):
         self._job, self._devices, self._cores = pickle.dumps(job), devices, cores
         self._num_started = 0
 
-    def start(self) -> "LocalWorker":
+    def start(self) -> Worker:
         """Start a process with the next device."""
         device = self._devices[self._num_started % len(self._devices)]
         self._num_started += 1
-        return LocalWorker(self._job, device, self._cores)
+        return _LocalWorker(self._job, device, self._cores)
 
     def finished(self, busy: Sequence[Worker]) -> list[Worker]:
         """Wait until at least one process has sent something or has ended, and return these."""
-        by_pipe: dict[Any, Worker] = {worker.pipe: worker for worker in busy if isinstance(worker, LocalWorker)}
+        by_pipe: dict[Any, Worker] = {worker.pipe: worker for worker in busy if isinstance(worker, _LocalWorker)}
         return [by_pipe[pipe] for pipe in wait(list(by_pipe))]
 
 
-class LocalWorker(Worker):
-    """A process that does what it receives through a pipe."""
+class _LocalWorker(Worker):
+    """A process that does what it receives through a pipe; it writes no files."""
 
     def __init__(self, job: bytes, device: str, cores: int) -> None:
         context = multiprocessing.get_context("spawn")
@@ -55,12 +55,10 @@ class LocalWorker(Worker):
         theirs.close()
 
     def begin(self, images: Sequence[Named]) -> None:
-        """Send a part. If the process has died, `result` finds out."""
-        with suppress(OSError):
+        with suppress(OSError):  # if the process has died, `result` finds out
             self.pipe.send(images)
 
     def result(self) -> Part | Death | None:
-        """Receive what the process has sent."""
         try:
             received = self.pipe.recv()
         except (EOFError, OSError):
@@ -71,7 +69,6 @@ class LocalWorker(Worker):
         return received
 
     def stop(self) -> None:
-        """Kill the process; it writes no files."""
         self._process.kill()
         self._process.join()
         self.pipe.close()

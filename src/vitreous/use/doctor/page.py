@@ -42,13 +42,7 @@ def check_page_path(path: Path) -> None:
 
 
 def write_page(path: Path, report: DataReport) -> None:
-    """Write the page, complete or not at all; the pictures it shows are decoded again.
-
-    Raises:
-        ConfigError: The page cannot be written to this path.
-        SaveError: The file could not be written.
-    """
-    check_page_path(path)
+    """Write the page, complete or not at all; the pictures it shows are decoded again. Raises SaveError."""
     findings = report.examination.findings
     heading, *rows = report.class_rows
     parts = [

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vitreous.data.corrections import ACTIONS, Correction, write_corrections
 from vitreous.data.doctor.mislabeled import CONFUSED
+from vitreous.data.sources import Source
 from vitreous.errors import ConfigError
 from vitreous.use.doctor.examiner import DataReport
 from vitreous.use.predict.table import check_table_path
@@ -16,12 +17,16 @@ def check_fix_path(path: Path) -> None:
         raise ConfigError(f"fix={path}: exists, and may have been edited; choose another name, or remove it")
 
 
+def check_correctable(path: Path, source: Source) -> None:
+    """Raise ConfigError if the labels of data cannot be corrected in a file, before images are decoded for minutes."""
+    if source.is_multilabel:
+        raise ConfigError(f"fix={path}: several labels per image cannot be corrected in a file; leave it out")
+
+
 def write_proposals(path: Path, report: DataReport) -> None:
     """Write the corrections that were applied to the data, then proposals. Raises ConfigError or SaveError."""
     check_fix_path(path)
     source = report.survey.source
-    if source.is_multilabel:
-        raise ConfigError(f"fix={path}: several labels per image cannot be corrected in a file; leave it out")
     earlier = {row[:2] for row in source.corrections}
     write_corrections(path, [*source.corrections, *(row for row in propose(report) if row[:2] not in earlier)])
 

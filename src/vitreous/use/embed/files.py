@@ -18,17 +18,14 @@ def check_embeddings_path(path: Path) -> None:
 
 
 def write_embeddings(path: Path, embeddings: Embeddings) -> list[Path]:
-    """Write the vectors and the paths of their images, and return the written files.
+    """Write the vectors and the paths of their images, and return the written files; see `check_embeddings_path`.
 
     A `.parquet` file gets the columns path and embedding; a `.npy` file gets an array `[images, features]` of float32,
     and `NAME.paths.csv` gets the paths, in the order of its rows.
 
     Raises:
-        ConfigError: The suffix is unknown, or the path cannot be a file.
-        MissingDependencyError: The suffix is `.parquet` and pyarrow is not installed.
         SaveError: A file could not be written.
     """
-    check_embeddings_path(path)
     if path.suffix.lower() == ".parquet":
         pyarrow, parquet = import_pyarrow()
         width = embeddings.vectors.shape[1]

@@ -1,18 +1,16 @@
 """Run, format -> a file that gives the run's answers, kept only if it does so on held-out photos."""
 
-import errno
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from vitreous import atomic
 from vitreous.data.sources import Source
-from vitreous.errors import ConfigError, SaveError, UnknownNameError, nearest
+from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
 from vitreous.ranges import Interval, check_value, rule_of
@@ -26,6 +24,7 @@ from vitreous.use.export.page.runtime import WebRuntime, read_runtime, runtime_p
 from vitreous.use.export.photos import draw_photos, find_photos
 from vitreous.use.export.proof import PYTHON, Answer, Photos, Proof, prove, python_answer
 from vitreous.use.export.quantize import quantized, rounded
+from vitreous.use.export.scratch import full_disk_explained
 from vitreous.use.export.snippet import snippets
 from vitreous.use.export.targets import TARGETS, Target, silent
 from vitreous.use.predict.predictor import Predictor
@@ -99,24 +98,11 @@ def export(
     A file takes the gray levels of decoded photos of any size and returns calibrated probabilities. A folder is opened
     by its library, which prepares photos in its own way. The comparison is added to `export.json` in the run folder.
 
-    Args:
-        run: Run folder; a model file or `hf://organization/name` is enough if `data` is given.
-        to: A format, one of `TARGETS`.
-        out: File or folder to write; None: named after the run, in the working directory.
-        data: Labeled photos to compare on; None selects the run's own held-out photos.
-        int8: Also try 8-bit weights. The fastest file with a drop in accuracy of at most `max_drop` is kept. For
-            OpenVINO, bfloat16 is tried too if the processor supports it, with or without `int8`.
-        max_drop: Points of accuracy, for the upper end of the 95% interval of the drop; None for `MAX_DROP`.
-        runtime: Folder of the npm package `onnxruntime-web`, for a page; None for plain JavaScript and small models.
-        listener: Receives the progress.
+    Arguments and errors are those of `Run.export`. `run` may be a model file or `hf://organization/name` if `data` is
+    given. For OpenVINO, bfloat16 is tried too if the processor supports it, with or without `int8`.
 
     Raises:
-        UnknownNameError: There is no such format.
-        MissingDependencyError: A package is missing.
-        ConfigError: `out` cannot be written or exists, the format cannot represent the model, or the file would give
-            other answers than Python; then no file is left.
         NotARunError: There is no model at `run`.
-        DataError: There is no held-out photo that can be decoded.
         SaveError: The disk is full.
     """
     run = expanded(run)
@@ -125,9 +111,9 @@ def export(
     web = _opened(runtime, predictor)
     images = find_photos(run, predictor, data, listener)
     described = describe(predictor, RunFolder(run), path.stem if TARGETS[to].suffix else path.name)
-    with _scratch() as scratch:
+    with tempfile.TemporaryDirectory(prefix="vitreous-export-") as scratch, full_disk_explained(scratch):
         listener("estimate", {"text": f"writing {path.name}, which may take a minute"})
-        written = scratch / f"{target.variant}{target.suffix}"
+        written = Path(scratch) / f"{target.variant}{target.suffix}"
         answers = {target.variant: target.write(predictor, written, described)}
         photos = _calibration_photos(run, predictor, listener) if int8 else None
         answers |= _smaller(to, written, described, photos, web)
@@ -180,21 +166,6 @@ def _checked(
     if path.exists():
         raise ConfigError(f"out={path}: already exists; choose another name with --out")
     return target, path
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Context manager with a folder for the files that are tried. Raises SaveError if its disk is full."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="vitreous-export-") as folder:
-            yield Path(folder)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise SaveError(
-            f"{tempfile.gettempdir()}: a file could not be written there ({error.strerror}); free some space, or set "
-            "TMPDIR to another folder"
-        ) from error
 
 
 def _smaller(

@@ -45,7 +45,7 @@ def rounded(written: Path, description: Description) -> Mapping[str, Answer]:
         graph.node.insert(0, onnx.helper.make_node("Mul", [names[2], names[1]], [tensor.name]))
         graph.node.insert(0, onnx.helper.make_node("Cast", names[:1], names[2:], to=onnx.TensorProto.FLOAT))
     describe_onnx(proto, path, description)
-    return {path.stem: open_onnx(path)}
+    return {path.stem: open_onnx(path)[0]}
 
 
 def _products(graph: Any) -> list[Any]:
@@ -89,4 +89,4 @@ def quantized(written: Path, photos: Iterator[Photos], description: Description)
         )  # fmt: skip
         for path in files.values():
             describe_onnx(onnx.load(path), path, description)
-        return {name: open_onnx(path) for name, path in files.items()}
+        return {name: open_onnx(path)[0] for name, path in files.items()}

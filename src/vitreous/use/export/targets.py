@@ -19,10 +19,9 @@ from vitreous.printable import printable_error
 from vitreous.use.export.hub.card import write_readme
 from vitreous.use.export.hub.library import LIBRARIES, open_library, write_library
 from vitreous.use.export.openvino_ir import converted, save_ir
-from vitreous.use.export.page.document import document
+from vitreous.use.export.page.document import document, script_text
 from vitreous.use.export.page.pack import pack
 from vitreous.use.export.page.runtime import WAY_OUT
-from vitreous.use.export.page.texts import script_text
 from vitreous.use.export.proof import Answer, Outputs, Photos, python_answer
 from vitreous.use.export.snippet import library_snippet
 from vitreous.use.export.whole import WholeModel
@@ -79,7 +78,7 @@ def write_onnx(predictor: Predictor, path: Path, description: Description) -> An
         input_names=[INPUT], output_names=list(OUTPUTS[: whole.num_outputs]), verbose=False,
     ))  # fmt: skip
     describe_onnx(program.model_proto, path, description)
-    return open_onnx(path)
+    return open_onnx(path)[0]
 
 
 def describe_onnx(proto: Any, path: Path, description: Description) -> None:
@@ -90,29 +89,20 @@ def describe_onnx(proto: Any, path: Path, description: Description) -> None:
     path.write_bytes(proto.SerializeToString())
 
 
-def open_onnx(path: Path) -> Answer:
-    """Open an ONNX file with ONNX Runtime."""
-    return onnx_answer(onnx_session(path))
-
-
-def onnx_session(path: Path) -> Any:
-    """Return the session in which ONNX Runtime runs a file on the CPU."""
+def open_onnx(path: Path) -> tuple[Answer, Mapping[str, str]]:
+    """Open an ONNX file with ONNX Runtime on the CPU; return how it answers, and what it says about itself."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # Threads that keep waiting for work would slow the others that are compared.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-
-
-def onnx_answer(session: Any) -> Answer:
-    """Return how a session of ONNX Runtime answers."""
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
     def answer(photos: Photos) -> Outputs:
         return tuple(session.run(None, {INPUT: photos}))
 
-    return answer
+    return answer, session.get_modelmeta().custom_metadata_map
 
 
 def _write_program(predictor: Predictor, path: Path, description: Description) -> Answer:
@@ -121,11 +111,12 @@ def _write_program(predictor: Predictor, path: Path, description: Description) -
     content = io.BytesIO()  # given a file on a full disk, torch would end the process
     torch.export.save(program, content, extra_files=extra)
     path.write_bytes(content.getbuffer())
-    return open_program(path, {})
+    return open_program(path)[0]
 
 
-def open_program(path: Path, about: dict[str, str]) -> Answer:
-    """Open a torch program, which may contain code in its pickles, and fill in the values of `about` from it."""
+def open_program(path: Path) -> tuple[Answer, Mapping[str, str]]:
+    """Open a torch program, which may contain code in its pickles; return how it answers, and what it classifies."""
+    about = {"classes": "", "preprocess": "", "thresholds": ""}
     with path.open("rb") as file:
         module = torch.export.load(file, extra_files=about).module()
 
@@ -133,7 +124,7 @@ def open_program(path: Path, about: dict[str, str]) -> Answer:
     def answer(photos: Photos) -> Outputs:
         return tuple(part.numpy() for part in module(torch.from_numpy(photos)))
 
-    return answer
+    return answer, about
 
 
 def _write_openvino(predictor: Predictor, path: Path, description: Description) -> Answer:
@@ -161,16 +152,13 @@ def _write_page(predictor: Predictor, path: Path, description: Description) -> A
     return python_answer(replace(predictor, model=packed.rounded))
 
 
-def _write_library(to: str) -> Callable[[Predictor, Path, Description], Answer]:
-    def write(predictor: Predictor, path: Path, description: Description) -> Answer:
-        write_library(predictor, path, to)
-        name = str(description["name"])
-        program = library_snippet(f"local-dir:{name}" if to == "timm" else name, to, description)
-        write_readme(predictor, path, LIBRARIES[to], f"```python\n{program}```")
-        with silent():
-            return open_library(predictor, path, to)
-
-    return write
+def _write_library(to: str, predictor: Predictor, path: Path, description: Description) -> Answer:
+    write_library(predictor, path, to)
+    name = str(description["name"])
+    program = library_snippet(f"local-dir:{name}" if to == "timm" else name, to, description)
+    write_readme(predictor, path, LIBRARIES[to], f"```python\n{program}```")
+    with silent():
+        return open_library(predictor, path, to)
 
 
 def _traced(to: str, export: Callable[[], Any]) -> Any:
@@ -209,10 +197,10 @@ def _example(predictor: Predictor) -> torch.Tensor:
 
 
 TARGETS: Mapping[str, Target] = {
-    "hf": Target("", ("transformers",), _write_library("hf"), tolerance=1.0, extra="transformers"),
+    "hf": Target("", ("transformers",), partial(_write_library, "hf"), tolerance=1.0, extra="transformers"),
     "html": Target(".html", (), _write_page, tolerance=0.25, variant="int8"),
     "onnx": Target(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx),
     "openvino": Target("", ("openvino", "nncf"), _write_openvino, extra="vitreous[openvino]"),
-    "timm": Target("", ("timm",), _write_library("timm"), tolerance=1.0, extra="timm"),
+    "timm": Target("", ("timm",), partial(_write_library, "timm"), tolerance=1.0, extra="timm"),
     "torch": Target(".pt2", (), _write_program),
 }

@@ -152,14 +152,11 @@ def check_table_path(
 
 
 def write_table(path: Path, predictions: Sequence[Prediction], classes: Sequence[str]) -> None:
-    """Write one row per image with the columns listed at the top of this file.
+    """Write one row per image with the columns listed at the top of this file; see `check_table_path`.
 
     Raises:
-        ConfigError: The suffix is unknown, or the path cannot be a file.
-        MissingDependencyError: The suffix is `.parquet` and pyarrow is not installed.
         SaveError: The file could not be written.
     """
-    check_table_path(path)
     extra = [name for name in OPTIONAL if any(getattr(p, name) is not None for p in predictions)]
     atomic.write_bytes(path, table_bytes(path.suffix.lower(), predictions, classes, extra))
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import prod
@@ -57,9 +57,7 @@ _PICTURE = {**_REFUSED, 200: {"content": {"image/png": {"schema": _FILE}}, "head
 class Service:
     """The routes and what they share. The first model answers requests that name none."""
 
-    def __init__(
-        self, models: Models, limits: Limits, *, needs_key: bool = False, fetcher: Fetcher | None = None
-    ) -> None:
+    def __init__(self, models: Models, limits: Limits, *, needs_key: bool, fetcher: Fetcher | None) -> None:
         self.metrics = Metrics()
         self._models, self._limits, self._needs_key, self._fetcher = models.versions, limits, needs_key, fetcher
         self._batcher = Batcher(BATCH_SIZE, num_threads())
@@ -175,8 +173,8 @@ class _Direct(APIRoute):
         return self.endpoint
 
 
-def create_app(service: Service, limits: Limits, keys: Sequence[str] = ()) -> ASGIApp:
-    """Return the application; requests need one of the keys, unless there are none."""
+def create_app(service: Service, limits: Limits, keys: Sequence[str], hosts: Collection[str] | None) -> ASGIApp:
+    """Return the application in its `Guard`; requests need one of the keys, unless there are none."""
     kinds = (HTTPException, RequestValidationError, VitreousError, ClientDisconnect, Exception)
     handlers: dict[Any, Any] = dict.fromkeys(kinds, _on_error)
     app = FastAPI(title="vitreous", version=__version__, docs_url=None, redoc_url=None, exception_handlers=handlers)
@@ -199,7 +197,7 @@ def create_app(service: Service, limits: Limits, keys: Sequence[str] = ()) -> AS
         ):
             where, responses = f"/v2/models/{{model}}{version}{path}", {**_REFUSED, 200: {"model": answer}}
             add(where, route, methods=[method], responses=responses, openapi_extra=described)
-    return Guard(app, limits, keys, service.metrics)
+    return Guard(app, limits, keys, service.metrics, hosts)
 
 
 def _body(most: int) -> dict[str, Any]:

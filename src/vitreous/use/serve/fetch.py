@@ -26,7 +26,8 @@ Take = Callable[[int], None]
 
 _MOST_REDIRECTS, _MOST_CONNECTIONS, _SECONDS = 3, 32, 10.0
 _PORTS = {"http": 80, "https": 443}
-_HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?", re.ASCII)
+HOST = re.compile(r"(?P<name>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?", re.ASCII)
+"""Matches a name or an address in lower case, perhaps with a port."""
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -45,7 +46,7 @@ class Fetcher:
         self._hosts: set[tuple[str, str | None]] = set()
         self._networks: list[IPv4Network | IPv6Network] = []
         for text in map(str.lower, allowed):
-            host = _HOST.fullmatch(f"[{text}]" if text.count(":") > 1 and "[" not in text else text)
+            host = HOST.fullmatch(bracketed(text))
             network = _network(host["name"].strip("[]") if host else text)
             self._hosts |= {(host["name"], host["port"])} if host else set()
             self._networks += [network] if network else []
@@ -87,7 +88,7 @@ class Fetcher:
         except ValueError:
             parts, port, name = SplitResult("", "", "", "", ""), None, ""
         is_plain = url.isascii() and url.isprintable() and not set(' \\"<>^`{|}') & set(url)
-        if parts.scheme not in _PORTS or not is_plain or "@" in parts.netloc or not _HOST.fullmatch(name):
+        if parts.scheme not in _PORTS or not is_plain or "@" in parts.netloc or not HOST.fullmatch(name):
             raise HTTPException(400, f"urls={printable(url)}: is not a URL; write it as https://HOST/PATH in ASCII")
         host = name.removesuffix(f":{port}")
         is_usual = port in (None, _PORTS[parts.scheme])
@@ -159,6 +160,11 @@ async def _connect(
         with suppress(OSError):
             return await connect(address)
     return await connect(addresses[-1])
+
+
+def bracketed(text: str) -> str:
+    """Return a host as URLs have it: an IPv6 address in brackets."""
+    return f"[{text}]" if text.count(":") > 1 and "[" not in text else text
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:

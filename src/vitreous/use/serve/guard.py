@@ -5,8 +5,10 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -14,6 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vitreous.errors import ConfigError
+from vitreous.printable import printable
+from vitreous.use.serve.fetch import HOST, bracketed
 from vitreous.use.serve.metrics import Metrics
 from vitreous.wording import duration
 
@@ -44,13 +49,18 @@ class Limits:
 class Guard:
     """The application within limits. Requests need one of the keys, unless there are none.
 
-    Requests that another website makes a browser send are refused, and no answer allows other websites to read it.
+    Requests that another website makes a browser send are refused, and no answer allows other websites to read it. With
+    `hosts`, which `host_names` returns, requests to other names than these and localhost are refused too: a website may
+    point its own name to this machine (DNS rebinding), and is the same website for a browser then.
+
     What the application writes to `scope["noted"]` is logged, and bytes that it holds for the request in addition to
     the body are counted by `scope["take"]`.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, keys: Sequence[str], metrics: Metrics) -> None:
-        self._app, self._limits, self._metrics = app, limits, metrics
+    def __init__(
+        self, app: ASGIApp, limits: Limits, keys: Sequence[str], metrics: Metrics, hosts: Collection[str] | None
+    ) -> None:
+        self._app, self._limits, self._metrics, self._hosts = app, limits, metrics, hosts
         self._keys = [f"Bearer {key}".encode() for key in keys]
         self._held_bytes = 0
 
@@ -97,7 +107,11 @@ class Guard:
             log({**request, "seconds": round(seconds, 4), **noted})
 
     def _admit(self, method: str, path: str, headers: Headers) -> None:
-        """Raise HTTPException for a request without a key, from another website, or with too large a body."""
+        """Raise HTTPException for a request without a key, of another website, or with too large a body."""
+        host = headers.get("host", "")  # browsers always send it
+        if self._hosts is not None and host and not _is_named(host, self._hosts):
+            way_out = "start it with --allow-host NAME, or with an API key"
+            raise HTTPException(403, f"host={printable(host)}: is not a name of this server; {way_out}")
         given = headers.get("authorization", "").encode("latin-1")
         num_equal = sum(hmac.compare_digest(given, key) for key in self._keys)  # takes the same time for any key
         if self._keys and not num_equal and path not in _WITHOUT_KEY:
@@ -114,6 +128,32 @@ class Guard:
             raise HTTPException(413, f"body={size:,} bytes: {most}; send a smaller image, or fewer of them")
         if self._held_bytes > 16 * self._limits.max_bytes:
             raise busy("requests that are being answered have too many bytes")
+
+
+def host_names(given: Sequence[str]) -> frozenset[str]:
+    """Return names or addresses of hosts in lower case, without brackets. Raises ConfigError for anything else."""
+    names = set()
+    for text in given:
+        found = HOST.fullmatch(bracketed(text.lower()))
+        if not found or found["port"]:
+            way_out = "write it without https:// and port, as photos.example.org"
+            raise ConfigError(f"allow_host={printable(text)}: is not the name of a host; {way_out}")
+        names.add(found["name"].strip("[]"))
+    return frozenset(names)
+
+
+def is_loopback(name: str) -> bool:
+    """Return True for localhost and addresses that only this machine can reach."""
+    with suppress(ValueError):
+        return ip_address(name).is_loopback
+    return name == "localhost"
+
+
+def _is_named(host: str, names: Collection[str]) -> bool:
+    """Return True if the header `Host` has one of these names, or a name of this machine for itself."""
+    found = HOST.fullmatch(host.lower())
+    name = found["name"].strip("[]") if found else ""
+    return name in names or is_loopback(name)
 
 
 def busy(reason: str) -> HTTPException:

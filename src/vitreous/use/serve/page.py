@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
-from vitreous.use.export.page.texts import asset
+from vitreous.use.export.page.document import asset
 from vitreous.use.html.markup import class_name, page
 
 _FOLDER = Path(__file__).parent

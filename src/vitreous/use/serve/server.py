@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import uvicorn
 
@@ -28,11 +28,16 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def run_server(
-    models: Models, where: socket.socket, limits: Limits, keys: Sequence[str], fetcher: Fetcher | None
+    models: Models,
+    where: socket.socket,
+    limits: Limits,
+    keys: Sequence[str],
+    hosts: Collection[str] | None,
+    fetcher: Fetcher | None,
 ) -> None:
     """Answer requests until SIGTERM, SIGHUP or Ctrl-C; then refuse new ones, and answer those that have begun."""
     service = Service(models, limits, needs_key=bool(keys), fetcher=fetcher)
-    app = create_app(service, limits, keys)
+    app = create_app(service, limits, keys, hosts)
     patience_s = int(limits.seconds) + 5
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, ws="none", timeout_graceful_shutdown=patience_s

@@ -17,6 +17,7 @@ from vitreous.errors import ConfigError
 from vitreous.training.folder.records import ignore
 from vitreous.use.doctor.examiner import DataReport, examine_data
 from vitreous.use.doctor.proposals import propose, write_proposals
+from vitreous.use.inspect import DataOptions, inspect
 
 
 @pytest.fixture
@@ -124,12 +125,14 @@ def test_impossible_path_is_refused(report: DataReport, tmp_path: Path, name: st
         write_proposals(tmp_path / name, report)
 
 
-def test_several_labels_per_image_are_refused(photos: Path, tmp_path: Path) -> None:
+def test_several_labels_per_image_are_refused_before_images_are_read(photos: Path, tmp_path: Path) -> None:
     table = tmp_path / "tags.csv"
     with table.open("w", encoding="utf-8", newline="") as file:
         images = sorted(photos.rglob("*.png"))
         csv.writer(file).writerows(
             [("path", "label"), *((path, "a;b" if n % 2 else "a") for n, path in enumerate(images))]
         )
+    events: list[str] = []
     with pytest.raises(ConfigError, match=r"several labels per image cannot be corrected in a file; leave it out$"):
-        write_proposals(tmp_path / "fix.csv", examine_data(str(table), ignore))
+        inspect(str(table), lambda kind, fields: events.append(kind), DataOptions(fix=tmp_path / "fix.csv"))
+    assert events == []  # no image was read

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitreous.cli.explain import show_shortcuts
+from vitreous.cli.look.explain import show_shortcuts
 from vitreous.errors import DamagedFileError, NotARunError, UnknownNameError
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.explain import shortcuts

@@ -14,8 +14,8 @@ from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.errors import ConfigError
 from vitreous.training.fit.familiarity import Familiarity, unit_length
 from vitreous.use.export.page import pack as pack_module
+from vitreous.use.export.page.document import app_html, script_text, style_text
 from vitreous.use.export.page.pack import pack
-from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.predict.predictor import Predictor
 
 

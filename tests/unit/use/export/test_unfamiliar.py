@@ -13,7 +13,7 @@ from tests.unit.use.export.test_targets import photos_of, written
 
 from vitreous.training.fit.familiarity import SCORES, Familiarity, head_inputs, unit_length
 from vitreous.use.export.proof import python_answer
-from vitreous.use.export.unfamiliar import Unfamiliar
+from vitreous.use.export.whole import Unfamiliar
 from vitreous.use.predict.predictor import Predictor
 
 THRESHOLDS = (0.2, 0.4, 0.5, 0.6, 0.8)

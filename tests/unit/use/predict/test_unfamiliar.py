@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from vitreous.cli.look.predict import labels_line
 from vitreous.cli.main import main
-from vitreous.cli.predict import labels_line
 from vitreous.errors import DamagedFileError
 from vitreous.training.folder.outputs import read_outputs
 from vitreous.training.folder.run_folder import RunFolder

@@ -24,7 +24,7 @@ def models(run: Run) -> Any:
 
 @pytest.fixture
 def client_of() -> Iterator[Callable[..., Any]]:
-    """Make a client of a service; arguments are the models, their limits and the API keys."""
+    """Make a client of a service; arguments are the models, their limits, the API keys and the names of the server."""
     pytest.importorskip("fastapi")
     from starlette.testclient import TestClient
 
@@ -33,11 +33,13 @@ def client_of() -> Iterator[Callable[..., Any]]:
 
     with ExitStack() as stack:
 
-        def make(models: Any, limits: Any = None, keys: tuple[str, ...] = (), fetcher: Any = None) -> Any:
+        def make(
+            models: Any, limits: Any = None, keys: tuple[str, ...] = (), fetcher: Any = None, hosts: Any = None
+        ) -> Any:
             limits = limits or Limits()
             service = Service(models, limits, needs_key=bool(keys), fetcher=fetcher)
             stack.callback(service.close)
-            client = TestClient(create_app(service, limits, keys), raise_server_exceptions=False)
+            client = TestClient(create_app(service, limits, keys, hosts), raise_server_exceptions=False)
             client.service = service
             return stack.enter_context(client)
 

@@ -154,6 +154,36 @@ def test_requests_that_another_website_makes_a_browser_send_are_refused(
     assert client.get("/", headers=headers).status_code == 200  # a link from another website
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.8.9.1:80", "[::1]", "[::1]:8000", "photos.example.org:1",
+     "10.0.0.5", ""],
+)  # fmt: skip
+def test_names_of_the_server_are_answered_at_any_port(name: str, client_of: Callable[..., Any], models: Any) -> None:
+    client = client_of(models, hosts={"photos.example.org", "10.0.0.5"})
+    assert client.post("/predict", content=encoded(), headers={"host": name}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example@localhost",
+     "10.0.0.6", "[::2]:8000", "127.0.0.1:x", "örg", "localhost:8000, evil.example"],
+)  # fmt: skip
+def test_other_names_are_refused_on_every_path(name: str, client_of: Callable[..., Any], models: Any) -> None:
+    client = client_of(models, hosts={"photos.example.org", "10.0.0.5"})
+    for method, path in (("POST", "/predict"), ("GET", "/"), ("GET", "/metrics"), ("GET", "/v2/health/ready")):
+        answer = client.request(method, path, headers={"host": name.encode("latin-1")})
+        assert (path, answer.status_code) == (path, 403)
+        (text,) = answer.json().values()
+        assert text.isprintable()
+        assert text.endswith(": is not a name of this server; start it with --allow-host NAME, or with an API key")
+    assert client.get("/", headers={"host": "evil.example"}).json()["error"].startswith("host=evil.example: is not ")
+
+
+def test_any_name_is_answered_without_names_of_the_server(client: Any) -> None:
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 200
+
+
 def test_error_of_the_server_is_not_shown_to_clients(client: Any, models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: object, images: object) -> list[object]:
         raise RuntimeError("secret path")

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,9 @@ def open_library(predictor: Predictor, folder: Path, to: str) -> Answer:
     compute, prepare = (_open_transformers if to == "hf" else _open_timm)(folder)
     shape = (2, predictor.preprocess.in_chans, *predictor.preprocess.img_size)
     pixels = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    finish = torch.sigmoid if predictor.thresholds is not None else _softmax
+    finish: Callable[[Tensor], Tensor] = (
+        partial(torch.softmax, dim=1) if predictor.thresholds is None else torch.sigmoid
+    )
 
     @torch.no_grad()
     def probabilities(images: Tensor) -> NDArray[np.float32]:
@@ -131,10 +134,6 @@ def open_library(predictor: Predictor, folder: Path, to: str) -> Answer:
 
 _Opened = tuple[Callable[[Tensor], Tensor], Callable[[Sequence[Image.Image]], Tensor]]
 """Images -> logits, and photos -> images."""
-
-
-def _softmax(logits: Tensor) -> Tensor:
-    return logits.softmax(dim=1)
 
 
 def _open_transformers(folder: Path) -> _Opened:

@@ -18,6 +18,7 @@ from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export.description import describe
 from vitreous.use.export.hub.card import write_readme
 from vitreous.use.export.hub.library import LIBRARIES, write_library
+from vitreous.use.export.scratch import full_disk_explained
 from vitreous.use.export.snippet import library_snippet
 from vitreous.use.predict.predictor import Predictor, find_model
 from vitreous.wording import listed
@@ -145,6 +146,7 @@ def packed(run: Path, to: str, *, with_report: bool = False) -> Iterator[Package
         NotARunError: There is no model at `run`, or `to` is not the name of a repository.
         ConfigError: There is no token for the hub, or no report.
         MissingDependencyError: huggingface_hub is not installed.
+        SaveError: The disk is full.
     """
     repo = repository(to)
     hub = optional_module("huggingface_hub", f"{PREFIX}{repo}", "run pip install 'vitreous[hub]'")
@@ -156,11 +158,12 @@ def packed(run: Path, to: str, *, with_report: bool = False) -> Iterator[Package
         raise ConfigError(f"with_report={with_report}: {run} has no report; write it with `vitreous report`")
     with tempfile.TemporaryDirectory(prefix="vitreous-push-") as scratch:
         folder = Path(scratch) / "files"
-        library, program = _write_model(predictor, folder, repo)
-        use = f"```console\n$ vitreous predict {PREFIX}{repo} photo.jpg\n```\n{program}"
-        write_readme(predictor, folder, library, use, has_report=with_report)
-        if with_report:
-            shutil.copyfile(source.report, folder / source.report.name)
+        with full_disk_explained(scratch):
+            library, program = _write_model(predictor, folder, repo)
+            use = f"```console\n$ vitreous predict {PREFIX}{repo} photo.jpg\n```\n{program}"
+            write_readme(predictor, folder, library, use, has_report=with_report)
+            if with_report:
+                shutil.copyfile(source.report, folder / source.report.name)
         is_run = source.config.is_file()
         names = sorted(each.name for each in source.path.iterdir()) if is_run else []
         left = [name for name in names if not (folder / name).is_file() and name != source.model_card.name]

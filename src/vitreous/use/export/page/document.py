@@ -1,13 +1,15 @@
-"""Predictor, JSON of its model -> the page that `vitreous export --to html` writes."""
+"""Predictor, JSON of its model -> the page that `vitreous export --to html` writes; its parts, for other pages."""
 
+from pathlib import Path
 from typing import Any
 
 from vitreous.use.evaluate.evaluation import scored_split
 from vitreous.use.evaluate.headline import accuracy_text
-from vitreous.use.export.page.texts import app_html, style_text
 from vitreous.use.html import markup
 from vitreous.use.predict.predictor import Predictor
 from vitreous.wording import plural
+
+_FOLDER = Path(__file__).parent
 
 
 def document(predictor: Predictor, name: str, model: str, script: str, *, wasm: bool = False) -> str:
@@ -25,3 +27,26 @@ def document(predictor: Predictor, name: str, model: str, script: str, *, wasm: 
     ]
     parts = [app_html(model), markup.sentences(sentences)]
     return markup.page(name, parts, style_text(), script=script, wasm=wasm)
+
+
+def app_html(model: str) -> str:
+    """Return the part of a page in which a photo is chosen and classified; it has no script and no style of its own."""
+    return asset("app.html").replace("MODEL", model)
+
+
+def script_text(engine: str = "engine.js") -> str:
+    """Return the content of the script element, which must come after the HTML; its hash may go into a policy.
+
+    The engine that runs the model is `engine.js`, or `runtime.js` after a script that defines `ort`.
+    """
+    return "".join(map(asset, (engine, "pixels.js", "answer.js", "app.js")))
+
+
+def style_text() -> str:
+    """Return the content of the style element."""
+    return asset("answer.css") + asset("app.css")
+
+
+def asset(name: str) -> str:
+    """Return the content of a file of this folder; other pages show answers with `answer.js` and `answer.css`."""
+    return (_FOLDER / name).read_text("utf-8")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from vitreous.errors import ConfigError
 from vitreous.paths import expanded
-from vitreous.use.export.page.document import document
+from vitreous.use.export.page.document import document, script_text
 from vitreous.use.export.page.pack import as_base64, page_data
-from vitreous.use.export.page.texts import script_text
 from vitreous.use.predict.predictor import Predictor
 
 _MOST_BYTES = 500_000_000

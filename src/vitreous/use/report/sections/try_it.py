@@ -5,8 +5,8 @@ from typing import Any
 
 from vitreous.errors import ConfigError, VitreousError
 from vitreous.use.export.agreement import agreement_of_run
+from vitreous.use.export.page.document import app_html, script_text, style_text
 from vitreous.use.export.page.pack import TOLERANCE, PackedModel, pack
-from vitreous.use.export.page.texts import app_html, script_text, style_text
 from vitreous.use.html import markup
 from vitreous.use.predict.predictor import Predictor
 from vitreous.use.report.section import ReportInput, Section

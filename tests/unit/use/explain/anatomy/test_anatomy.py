@@ -9,7 +9,7 @@ from PIL import Image
 from tests.unit.use.explain.anatomy.models import VARIANTS, make_model, sample_of
 from tests.unit.use.report.test_page import Page
 
-from vitreous.cli.explain import show_model
+from vitreous.cli.look.explain import show_model
 from vitreous.errors import ConfigError, DataError, RunError, SaveError
 from vitreous.training.folder.records import ignore
 from vitreous.training.folder.run_folder import RunFolder

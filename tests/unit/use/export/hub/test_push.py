@@ -1,7 +1,10 @@
 """A run on the hub and back: what is sent, when, what is compared, and what is said if that fails."""
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -85,6 +88,27 @@ def test_file_of_another_content_is_shown_before_it_is_replaced(own_run: Run, hu
     hub.repos[REPO]["README.md"] = b"edited on the hub"
     with packed(own_run.path, NAME) as package:
         assert package.states() == {"README.md": OTHER, "config.json": SAME, "model.safetensors": SAME}
+
+
+@pytest.mark.parametrize("full", ["README.md", "config.json"])
+def test_full_disk_is_explained_without_an_option_that_push_does_not_have(
+    full: str, own_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+
+    def write_unless_full(path: Path, content: bytes) -> int:
+        if path.name.startswith(f".{full}."):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_unless_full)
+    with pytest.raises(SaveError) as caught:
+        own_run.push(NAME)
+    place, _, rest = str(caught.value).partition(": ")
+    assert place.startswith(os.path.join(tempfile.gettempdir(), "vitreous-push-"))  # noqa: PTH118
+    assert place.endswith(full)
+    reason = "could not be written (No space left on device)"
+    assert rest == f"{reason}; free some space, or set TMPDIR to another folder"
 
 
 def test_dropped_connection_is_taken_up_again(own_run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,9 +39,7 @@ def shard(
             screen.listen("reading", {"what": "writing", "done": done, "total": total})
 
         source = open_source(data, root)
-        found = write_shards(
-            source, expanded(out), max_samples=max_samples, max_bytes=max_bytes, progress=progress
-        )  # fmt: skip
+        found = write_shards(source, expanded(out), max_samples=max_samples, max_bytes=max_bytes, progress=progress)
     if as_json:
         print_json({
             "path": str(found.path), "num_samples": found.num_samples, "size_bytes": found.size_bytes,

@@ -8,7 +8,7 @@ from typing import get_args
 from cyclopts import Parameter
 
 from vitreous.cli.options import Assignments, BackboneName, Count, Device, MethodName, ModelName, Precision, Switch
-from vitreous.cli.train.command import TrainOptions, train
+from vitreous.cli.train.train import TrainOptions, train
 from vitreous.errors import NotARunError, UnknownNameError, nearest
 from vitreous.objective.config import Pretext, uses_labels
 from vitreous.recipe.files import read_config

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vitreous.cli.evaluate import _confusion_rows
+from vitreous.cli.look.evaluate import _confusion_rows
 from vitreous.model.weights import read_metadata
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder

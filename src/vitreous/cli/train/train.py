@@ -106,7 +106,11 @@ class TrainOptions:
 
 
 def train(data: str | None = None, *, options: TrainOptions = TrainOptions()) -> None:
-    """Train a Vision Transformer; the help text is in `main`, which does not import this file.
+    """Train a model on a folder of images or on a named data set.
+
+    Without options, everything is chosen from the data: model, image size, training length, augmentation. The file
+    `plan.md` of the run gives the reasons. Every configuration key is also an option, for example
+    `--optim.weight_decay 0.1 --data.flip false`; `--help-keys` lists all keys.
 
     Args:
         data: A folder of class folders; a folder with train/ and val/ or test/; tar shards; a CSV, TSV or Parquet table

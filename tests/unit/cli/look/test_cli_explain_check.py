@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vitreous.cli.explain import check_methods
+from vitreous.cli.look.explain import check_methods
 from vitreous.errors import ConfigError
 from vitreous.use.explain.check.faithfulness import FILE
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from vitreous.cli.answers import architecture_of
-from vitreous.cli.options import AsJson, Assignments, Count, Switch
+from vitreous.cli.options import AsJson, Assignments, Count, Switch, architecture_of
 from vitreous.cli.screen import Screen, print_facts, print_json, print_table
 from vitreous.errors import ConfigError, DamagedFileError, DecodeError
 from vitreous.model.vit import VisionTransformer

@@ -7,8 +7,7 @@ from typing import Annotated
 import numpy as np
 from cyclopts import Parameter
 
-from vitreous.cli.answers import architecture_of
-from vitreous.cli.options import Assignments, Count
+from vitreous.cli.options import Assignments, Count, architecture_of
 from vitreous.cli.screen import Screen, print_table
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.model.weights.table import Hints

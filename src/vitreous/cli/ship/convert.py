@@ -3,8 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from vitreous.cli.answers import architecture_of
-from vitreous.cli.options import AsJson, Assignments, Switch
+from vitreous.cli.options import AsJson, Assignments, Switch, architecture_of
 from vitreous.cli.screen import Screen, print_json
 from vitreous.paths import expanded
 from vitreous.recipe.plan import show

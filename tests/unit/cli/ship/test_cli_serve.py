@@ -147,6 +147,32 @@ def test_lines_and_log_of_a_server(well_measured: Path, image: Path) -> None:
     assert [line["status"] for line in lines] == [401, 200, 422]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "environment", "names", "refused"),
+    [
+        ((), {}, ["localhost", "127.0.0.1"], ["photos.example.org"]),
+        (("--allow-host", "a.org", "--allow-host", "B.example"), {}, ["a.org", "b.example"], ["b.org"]),
+        ((), {"VITREOUS_API_KEY": "secret"}, ["photos.example.org"], []),
+        (("--host", "127.0.0.2"), {}, ["127.0.0.2"], ["photos.example.org"]),
+        (("--host", "0.0.0.0"), {}, ["photos.example.org"], []),
+        (("--host", "0.0.0.0", "--allow-host", "a.org"), {}, ["a.org", "localhost"], ["photos.example.org"]),
+    ],
+)
+def test_name_in_requests_is_checked_where_a_website_could_point_its_own_to_the_server(
+    words: tuple[str, ...], environment: dict[str, str], names: list[str], refused: list[str], run: Path
+) -> None:
+    with serving(run, *words, **environment) as server:
+        port = int(server.url.rpartition(":")[2])
+        for name, status in {**dict.fromkeys(names, 200), **dict.fromkeys(refused, 403)}.items():
+            connection = http.client.HTTPConnection(server.url.split("/")[2], timeout=30)
+            connection.request("GET", "/v2/health/ready", headers={"Host": f"{name}:{port}"})
+            answer = connection.getresponse()
+            assert (name, answer.status) == (name, status)
+            assert ("--allow-host" in answer.read().decode()) == (status == 403)
+            connection.close()
+
+
 def test_port_that_is_in_use_is_refused(run: Path, cli: Cli) -> None:
     import socket
 
@@ -173,6 +199,11 @@ def test_port_that_is_in_use_is_refused(run: Path, cli: Cli) -> None:
             ("--allow-urls", "images.example.org", "https://example.org/a"),
             "allow_urls=https://example.org/a: is not a host; write its name without https:// and path, as "
             "images.example.org",
+        ),
+        (
+            ("--allow-host", "photos.example.org:80"),
+            "allow_host=photos.example.org:80: is not the name of a host; write it without https:// and port, as "
+            "photos.example.org",
         ),
         (("--coverage", "95"), "coverage=95.0: must be in (0, 1); did you mean 0.95?"),
         (("--write", "kubernetes"), "--write=kubernetes: must be docker or systemd; see `vitreous serve --help`"),
@@ -205,17 +236,14 @@ def test_missing_package_is_named(run: Path, cli: Cli, monkeypatch: pytest.Monke
 
 def test_unit_of_systemd_is_valid_and_starts_this_server(run: Path, cli: Cli, tmp_path: Path) -> None:
     own = Path(shutil.copytree(run, tmp_path / 'a "b" $c %d'))
-    said = cli(
-        "serve", own, "--write", "systemd", "--port", "8123", "--timeout", "7", "--allow-urls", "a.org", "10.0.0.5"
-    )
+    words = ("--allow-host", "b.org", "--allow-host", "c.org", "--allow-urls", "a.org", "10.0.0.5")
+    said = cli("serve", own, "--write", "systemd", "--port", "8123", "--timeout", "7", *words)
     assert (said.code, said.err) == (0, "")
     assert said.out == "vitreous.service: its first lines say how to start it\n"
     unit = (tmp_path / "vitreous.service").read_text()
+    hosts = '"--allow-host" "b.org" "--allow-host" "c.org" "--allow-urls" "a.org" "--allow-urls" "10.0.0.5"'
     escaped = str(own).replace('"', '\\"').replace("$", "$$").replace("%", "%%")
-    assert (
-        f'"-m" "vitreous" "serve" "{escaped}" "--port" "8123" "--timeout" "7" "--allow-urls" "a.org" "10.0.0.5"\n'
-        in unit
-    )
+    assert f'"-m" "vitreous" "serve" "{escaped}" "--port" "8123" "--timeout" "7" {hosts}\n' in unit
     if shutil.which("systemd-analyze"):
         command = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "vitreous.service")]
         checked = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)

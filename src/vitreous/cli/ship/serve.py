@@ -38,6 +38,9 @@ class ServeOptions:
         max_waiting: Images that may wait before requests are refused.
         timeout: Seconds until a request is refused.
         keep_versions: Versions of a model that answer, when new ones have replaced it.
+        allow_host: Name by which clients reach the server, e.g. through a proxy; may be repeated. Without API keys,
+            requests to other names than localhost are refused by a server that listens at a loopback address, or has
+            this option.
         allow_urls: Hosts from which images may be fetched for requests that give URLs; private addresses too.
         device: auto, cpu, cuda, cuda:1 or mps.
         write: Do not start a server, but write the files that start one in a container, or as a service of systemd.
@@ -51,13 +54,14 @@ class ServeOptions:
     max_waiting: _Count = 512
     timeout: _Count = 60
     keep_versions: _Count = 1
+    allow_host: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=False)] = ()
     allow_urls: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = ()
     device: str = "auto"
     write: Literal["docker", "systemd"] | None = None
 
 
 def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: ServeOptions = ServeOptions()) -> None:
-    """Answer requests for predictions of one or more models.
+    """Answer requests for predictions of one or more models over HTTP, with a page for people.
 
     Args:
         runs: Run folders, model.safetensors files, or hf://organization/name.
@@ -66,13 +70,13 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
     for package in ("fastapi", "uvicorn", "python_multipart"):
         optional_module(package, "serve", "run `pip install 'vitreous[serve]'`")
     from vitreous.use.serve.fetch import Fetcher
-    from vitreous.use.serve.guard import LOG, Limits
+    from vitreous.use.serve.guard import LOG, Limits, host_names, is_loopback
     from vitreous.use.serve.models import COVERAGE, Models, named
     from vitreous.use.serve.server import bind, run_server
 
     check_fields(options, "serve")
     screen, keys, paths = Screen(), _keys(options.api_key_file), named(runs)
-    fetcher = Fetcher(options.allow_urls) if options.allow_urls else None
+    hosts, fetcher = host_names(options.allow_host), Fetcher(options.allow_urls) if options.allow_urls else None
     if options.write == "docker" and options.api_key_file:
         way_out = "leave it out, and start the container with --env VITREOUS_API_KEY"
         raise ConfigError(f"api_key_file={options.api_key_file}: is not copied into a container; {way_out}")
@@ -93,11 +97,14 @@ def serve(runs: Annotated[list[Path], Parameter(negative="")], /, *, options: Se
             screen.say(f"{name}: version {model.version}, {classes}, {sets}")
         host = f"[{options.host}]" if ":" in options.host else options.host
         screen.say(f"http://{host}:{where.getsockname()[1]}/ is a page for people; programs send images to /predict")
-        if not keys and options.host not in ("127.0.0.1", "localhost", "::1"):
+        is_local = is_loopback(where.getsockname()[0])
+        if not keys and not is_local:
             screen.say_notes(["other machines can use the models without a key; --api-key-file requires one"])
         logging.basicConfig(format="%(message)s", stream=sys.stderr)
         LOG.setLevel(logging.INFO)
-        run_server(models, where, Limits(options.max_mb << 20, options.max_waiting, options.timeout), keys, fetcher)
+        limits = Limits(options.max_mb << 20, options.max_waiting, options.timeout)
+        names = {*hosts, options.host.lower()} if not keys and (hosts or is_local) else None
+        run_server(models, where, limits, keys, names, fetcher)
 
 
 def _keys(file: Path | None) -> list[str]:
@@ -120,5 +127,5 @@ def _words(options: ServeOptions) -> list[str]:
         if field.name != "write" and not is_inside and value != getattr(default, field.name):
             given = value if isinstance(value, tuple) else (value,)
             texts = (expanded(each).absolute() if isinstance(each, Path) else each for each in given)
-            words += [f"--{field.name.replace('_', '-')}", *map(str, texts)]
+            words += [word for text in texts for word in (f"--{field.name.replace('_', '-')}", str(text))]
     return words

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 
-from vitreous.cli.answers import architecture_of
-from vitreous.cli.options import AsJson, Assignments, Switch
+from vitreous.cli.options import AsJson, Assignments, Switch, architecture_of
 from vitreous.cli.screen import Screen, print_facts, print_json, print_table
 from vitreous.data.doctor.findings import Finding, Sample
 from vitreous.model.weights.table import Hints

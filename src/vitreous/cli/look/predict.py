@@ -72,7 +72,7 @@ def predict(
     *,
     options: PredictOptions = PredictOptions(),
 ) -> None:
-    """Classify images.
+    """Classify images with a trained model.
 
     Args:
         run: Run folder, a model.safetensors file, or hf://organization/name.
