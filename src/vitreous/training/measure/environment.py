@@ -14,7 +14,7 @@ from PIL import Image, features
 
 from vitreous import processes
 from vitreous.data.pixels.store import machine_memory_bytes
-from vitreous.file_locks import LockedFile
+from vitreous.file_locks import locked_file
 from vitreous.paths import cache_folder_of
 from vitreous.training.machine.device import (
     describe_hardware,
@@ -189,9 +189,9 @@ def _has_locks() -> bool:
     with (
         suppress(OSError),
         tempfile.TemporaryDirectory(prefix=".vitreous-", dir=Path.cwd()) as place,
-        LockedFile(Path(place) / "lock") as lock,
+        locked_file(Path(place) / "lock") as is_locked,
     ):
-        return lock.is_locked
+        return is_locked
     return False
 
 
