@@ -189,13 +189,9 @@ def check_arguments(function: Any, given: Mapping[str, object]) -> None:
         check_value(name, value, rule_of(hints[name]))
 
 
-def rules_of(config: type) -> Mapping[str, Rule]:
-    """Return the rule of each field of a dataclass type, read once per type."""
-    return _read_rules(config)
-
-
 @cache
-def _read_rules(config: type) -> Mapping[str, Rule]:
+def rules_of(config: type) -> Mapping[str, Rule]:
+    """Return the rule of each field of a dataclass type."""
     hints = typing.get_type_hints(config, include_extras=True)
     rules = {field.name: (rule_of(hints[field.name]), field.default) for field in fields(config)}
     return {

@@ -134,7 +134,7 @@ def _tiling(values: _Values, asked: _Values) -> _Changes:
     tiling = [found for found in divisors(math.gcd(*size, *(start or size))) if is_made(found)]
     if "data.img_size" in asked:
         if "model.patch_size" not in asked:
-            check_tileable(size, tiling, values)
+            _check_tileable(size, tiling, values)
             yield "model.patch_size", min(tiling, key=near), cause
         return
     if "model.patch_size" in asked:
@@ -150,7 +150,7 @@ def _tiling(values: _Values, asked: _Values) -> _Changes:
     yield "data.img_size", tuple(tiled), cause
 
 
-def check_tileable(size: tuple[int, int], tiling: list[int], values: _Values) -> None:
+def _check_tileable(size: tuple[int, int], tiling: list[int], values: _Values) -> None:
     """Raise ConfigError unless one of the patch sizes in `tiling` cuts images of this size into a useful number."""
     counts = [(size[0] // side) * (size[1] // side) for side in tiling]
     if any(_FEWEST_PATCHES <= count <= _MOST_PATCHES for count in counts) or (counts and max(counts) < _MOST_PATCHES):
