@@ -127,26 +127,24 @@ def with_head(teacher: Pretrained | None, config: RunConfig, classes: Sequence[s
 
 
 def own_statistics(teacher: Pretrained, config: RunConfig) -> Statistics:
-    """Return mean and std for the images of the teacher: its own, or if they are unknown those of the run.
-
-    If mean and std of the run are not measured yet, they count as 0 and 1.
-    """
-    data, provenance, in_chans = config.data, teacher.provenance, teacher.model.config.in_chans
-    mean, std = data.mean or (0.0,) * data.in_chans, data.std or (1.0,) * data.in_chans
+    """Return mean and std for the images of the teacher: its own, or if they are unknown those of the run."""
+    (mean, std), provenance, in_chans = _run_statistics(config), teacher.provenance, teacher.model.config.in_chans
     return statistics_for(provenance.mean or mean, in_chans), statistics_for(provenance.std or std, in_chans)
 
 
-def build_teacher(teacher: Pretrained | None, config: RunConfig) -> Teacher | None:
-    """Build the teacher for `build_task`; None if there is no teacher, or if no step runs it.
+def _run_statistics(config: RunConfig) -> Statistics:
+    """Return mean and std of the run; 0 and 1 if they are not measured yet."""
+    data = config.data
+    return data.mean or (0.0,) * data.in_chans, data.std or (1.0,) * data.in_chans
 
-    If mean and std of the run are not measured yet, they count as 0 and 1.
-    """
+
+def build_teacher(teacher: Pretrained | None, config: RunConfig) -> Teacher | None:
+    """Build the teacher for `build_task`; None if there is no teacher, or if no step runs it."""
     if teacher is None or not config.objective.runs_teacher:
         return None
-    data = config.data
     return Teacher(
         teacher.model,
-        run_statistics=(data.mean or (0.0,) * data.in_chans, data.std or (1.0,) * data.in_chans),
+        run_statistics=_run_statistics(config),
         own_statistics=own_statistics(teacher, config),
         gives_patches=config.objective.distill == "feature",
     )
