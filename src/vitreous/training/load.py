@@ -14,7 +14,7 @@ from vitreous.errors import DataError
 from vitreous.model.weights.native import fingerprint
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Listener, Recorder
-from vitreous.training.machine.device import resolve_device
+from vitreous.training.machine.device import precision_of, resolve_device
 from vitreous.training.weights.pretrained import Pretrained
 from vitreous.training.weights.teacher import open_teacher, with_head
 from vitreous.wording import plural
@@ -35,6 +35,11 @@ class Prepared:
     val: Store | None
     test: Store | None
     teacher: Pretrained | None = None
+
+    @property
+    def precision(self) -> str:
+        """Precision in which the run computes on its device."""
+        return precision_of(self.config.train)
 
     @property
     def can_score(self) -> bool:
