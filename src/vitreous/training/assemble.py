@@ -12,6 +12,7 @@ from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
 from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
 from vitreous.extensions import find_extension
+from vitreous.model.weights.native import fingerprint
 from vitreous.objective.task import Supervised, Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
@@ -39,7 +40,7 @@ from vitreous.training.step.learner import new_model, pretext_task, ready_to_tra
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings
 from vitreous.training.weights.pretrained import begin_from
-from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
+from vitreous.training.weights.teacher import build_teacher
 from vitreous.training.weights.teaching import teach
 
 
@@ -194,7 +195,7 @@ def new_state(
         horizon=Horizon(end_step=1),
         elapsed_s=context.spent_s,
         data_fingerprint=prepared.survey.facts.fingerprint,
-        teacher_fingerprint=teacher_fingerprint(prepared.teacher),
+        teacher_fingerprint="" if prepared.teacher is None else fingerprint(prepared.teacher.model),
     )
     _teach(prepared, loader, context)
     return state, fixed, keeps_head, heads

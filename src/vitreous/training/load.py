@@ -91,19 +91,19 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
 
 def _load_stores(data: DataConfig, surveyed: Survey, preprocess: Preprocess, listener: Listener) -> dict[str, Store]:
     """Decode the images of each split that has any."""
-    stores: dict[str, Store] = {}
-    for split, indices in surveyed.indices.items():
-        if len(indices):
-            stores[split] = load_store(
-                surveyed.source,
-                indices,
-                preprocess,
-                memory_limit_bytes=data.memory_limit_bytes,
-                digests=surveyed.digests[indices],
-                cache=data.cache,
-                progress=progress_to(listener, f"decoding {split}"),
-            )
-    return stores
+    return {
+        split: load_store(
+            surveyed.source,
+            indices,
+            preprocess,
+            memory_limit_bytes=data.memory_limit_bytes,
+            digests=surveyed.digests[indices],
+            cache=data.cache,
+            progress=progress_to(listener, f"decoding {split}"),
+        )
+        for split, indices in surveyed.indices.items()
+        if len(indices)
+    }
 
 
 def check_readable(skipped: Sequence[tuple[str, str]], on_error: str) -> None:

@@ -62,12 +62,7 @@ def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
         RunError: `out` exists and is not empty, or another run takes it at the same moment.
         SaveError: The folder cannot be created.
     """
-    check_free(out)
-    if out is not None:
-        create_folder(out)
-        folder = RunFolder(out)
-    else:
-        folder = RunFolder(create_numbered(Path("runs"), data_name))
+    folder = RunFolder(_new_folder(out, data_name))
     try:
         create_folder(folder.checkpoints, is_new=True)  # fails in one of two runs that start at the same moment
     except FileExistsError as error:
@@ -77,11 +72,15 @@ def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
 
 def create_series_folder(out: Path | None, data_name: str) -> SeriesFolder:
     """Create a new, empty folder for a series of runs. Raises RunError or SaveError, like `create_run_folder`."""
+    return SeriesFolder(_new_folder(out, data_name))
+
+
+def _new_folder(out: Path | None, data_name: str) -> Path:
     check_free(out)
     if out is None:
-        return SeriesFolder(create_numbered(Path("runs"), data_name))
+        return create_numbered(Path("runs"), data_name)
     create_folder(out)
-    return SeriesFolder(out)
+    return out
 
 
 def open_run_folder(path: Path) -> RunFolder:

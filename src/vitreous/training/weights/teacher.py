@@ -12,7 +12,6 @@ from vitreous.data.augmentation.operations import grayscale
 from vitreous.errors import ConfigError, OpenQuestionError
 from vitreous.model.change.reshape import resize_model
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights.native import fingerprint
 from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensors import Images
@@ -148,8 +147,3 @@ def build_teacher(teacher: Pretrained | None, config: RunConfig) -> Teacher | No
         own_statistics=own_statistics(teacher, config),
         gives_patches=config.objective.distill == "feature",
     )
-
-
-def teacher_fingerprint(teacher: Pretrained | None) -> str:
-    """Return a hash of the weights of the teacher; empty if there is no teacher."""
-    return "" if teacher is None else fingerprint(teacher.model)
