@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from numbers import Number
+from operator import attrgetter
 from pathlib import PurePath
 from typing import Any
 
@@ -146,7 +147,7 @@ def assemble(recipe: str, values: Mapping[str, Any]) -> RunConfig:
 
 def take_apart(config: RunConfig) -> dict[str, Any]:
     """Return the dotted keys of a RunConfig, from which `assemble` builds it again."""
-    return {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in rules()}
+    return {key: attrgetter(key)(config) for key in rules()}
 
 
 def keys_named(name: str) -> list[str]:
@@ -157,12 +158,12 @@ def keys_named(name: str) -> list[str]:
 
 def _checked(key: str, value: object) -> object:
     rule = rules().get(key)
-    room, _, name = key.partition(".")
-    if rule is None and room == "model" and name in MODEL_INPUT_KEYS:
-        raise ConfigError(f"{key}={shown(value)}: is decided by the data; set data.{name}")
-    if rule is None and key in RENAMED:
-        raise UnknownNameError(f"{key}={shown(value)}: was renamed; use {RENAMED[key]}")
     if rule is None:
+        room, _, name = key.partition(".")
+        if room == "model" and name in MODEL_INPUT_KEYS:
+            raise ConfigError(f"{key}={shown(value)}: is decided by the data; set data.{name}")
+        if key in RENAMED:
+            raise UnknownNameError(f"{key}={shown(value)}: was renamed; use {RENAMED[key]}")
         raise UnknownNameError(f"{printable(key)}={shown(value)}: no such key; {_suggestion(key)}")
     converted = _convert(value, rule)
     check_value(key, converted, rule, shown=shown(value))

@@ -48,14 +48,9 @@ from vitreous.training.weights.teaching import teach
 class RunContext:
     """The folder, processes, instruments and starting time of a run.
 
-    Attributes:
-        folder: Folder of the run.
-        recorder: Writes the records.
-        group: The processes that train together.
-        instruments: Clock, speed and memory of the machine.
-        started_s: Reading of the clock when this process started.
-        pace: Time of training steps as the planner measured it; None without a budget, or for a resumed run.
-        spent_s: Seconds that the run had taken before that, unless a checkpoint has them.
+    `started_s` is the reading of the clock when this process started, and `spent_s` the seconds that the run had taken
+    before that, unless a checkpoint has them. `pace` is the time of training steps as the planner measured it; None
+    without a budget, or for a resumed run.
     """
 
     folder: RunFolder
