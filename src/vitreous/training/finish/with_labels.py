@@ -75,13 +75,12 @@ def finish(
     Raises:
         SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
     """
-    chosen, temperature, thresholds = "average", 1.0, None
+    temperature, thresholds = 1.0, None
     facts, outputs = prepared.survey.facts, dict[str, SplitOutputs]()
     if facts.task == "multilabel":
         thresholds = (0.5,) * len(facts.classes)
     models = _last_models(state, folder, can_choose=prepared.config.train.choose_weights)
-    if len(models) == 1:
-        (chosen,) = models
+    chosen = "average" if "average" in models else "first"
     if prepared.val is not None:
         models, chosen, (logits, labels) = _choose(models, state, prepared, folder, group)
         outputs["val"] = SplitOutputs(logits, labels, prepared.val.source_indices)
@@ -94,12 +93,10 @@ def finish(
         logits, labels = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
         outputs["test"] = SplitOutputs(logits, labels, prepared.test.source_indices)
     held_out = outputs.get("test", outputs.get("val"))
-    metrics = {
-        split: score_task(
-            found.logits, found.labels, facts.classes, thresholds, temperature, with_interval=True
-        ).as_dict()
-        for split, found in outputs.items()
-    }
+    metrics = {}
+    for split, found in outputs.items():
+        scored = score_task(found.logits, found.labels, facts.classes, thresholds, temperature, with_interval=True)
+        metrics[split] = scored.as_dict()
     group.from_first(lambda: _write_familiarity(model, prepared, folder, recorder, part))
     metadata = describe_model(state, prepared) | {
         "weights": chosen, "temperature": temperature, "metrics": metrics,
