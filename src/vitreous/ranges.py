@@ -103,11 +103,8 @@ class Rule:
                 text += f"{', each' if self.length else ''} {self.interval.words(self.kind)}"
             elif self.kind is str:
                 is_blank = not isinstance(value, str) or not value.strip(" ")
-                text += (
-                    " that is not blank"
-                    if is_blank
-                    else " of at most 255 characters, none of them a null or a surrogate"
-                )
+                limits = " of at most 255 characters, none of them a null or a surrogate"
+                text += " that is not blank" if is_blank else limits
         return f"{text}, or none" if self.is_optional else text
 
     def type_name(self) -> str:

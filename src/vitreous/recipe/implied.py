@@ -51,12 +51,8 @@ def _loss(values: _Values, asked: _Values) -> _Changes:
 def _teacher(values: _Values, asked: _Values) -> _Changes:
     """With a time budget, run the teacher once per image, unless more than its probabilities are learned."""
     is_soft = values["objective.distill"] == "soft" and values["objective.loss"] != "multilabel"
-    if (
-        values["objective.teacher"]
-        and values["train.budget_s"]
-        and is_soft
-        and values["objective.bce_threshold"] is None
-    ):
+    learns_probabilities = is_soft and values["objective.bce_threshold"] is None
+    if values["objective.teacher"] and values["train.budget_s"] and learns_probabilities:
         yield "objective.teacher_views", "fixed", "train.budget_s"
 
 

@@ -42,9 +42,8 @@ class Teacher(nn.Module):
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self.gives_patches = gives_patches
-        for name, values in zip(
-            ("mean", "std", "own_mean", "own_std"), (*run_statistics, *own_statistics), strict=True
-        ):
+        names = ("mean", "std", "own_mean", "own_std")
+        for name, values in zip(names, (*run_statistics, *own_statistics), strict=True):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     @torch.no_grad()
