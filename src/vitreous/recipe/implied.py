@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vitreous.errors import ConfigError
-from vitreous.model.config.divisibility import CONVOLUTIONS, divisors, is_power_of_two
-from vitreous.recipe.plan import Choice
+from vitreous.model.config.divisibility import CONVOLUTIONS, divisors, is_power_of_two, patch_sizes
+from vitreous.recipe.plan import Choice, show
 from vitreous.recipe.rules import AUGMENTATION_KEYS
 
 _Values = Mapping[str, Any]
@@ -124,10 +124,9 @@ def _width(values: _Values, asked: _Values) -> _Changes:
 def _tiling(values: _Values, asked: _Values) -> _Changes:
     """Let patches tile the images, also those at the start of the run, with a side that the stem can make."""
     size, side, start = values["data.img_size"], values["model.patch_size"], values["train.start_img_size"]
-    is_made = is_power_of_two if values["model.stem"] in CONVOLUTIONS else bool
-    near = _distance_from(side)
+    stem, near = values["model.stem"], _distance_from(side)
     cause = "train.start_img_size" if start else "model.stem" if "model.stem" in asked else "data.img_size"
-    tiling = [found for found in divisors(math.gcd(*size, *(start or size))) if is_made(found)]
+    tiling = patch_sizes(stem, *size, *(start or ()))
     if "data.img_size" in asked:
         if "model.patch_size" not in asked:
             _check_tileable(size, tiling, values)
@@ -138,8 +137,9 @@ def _tiling(values: _Values, asked: _Values) -> _Changes:
     elif tiling and near(min(tiling, key=near)) <= math.log(_NEAR):
         side = min(tiling, key=near)
     else:
-        sides = divisors(math.gcd(*start)) if start else range(1, 2 * side + 2)
-        side = min(filter(is_made, sides), key=near, default=2)
+        is_made = is_power_of_two if stem in CONVOLUTIONS else bool
+        sides = patch_sizes(stem, *start) if start else list(filter(is_made, range(1, 2 * side + 2)))
+        side = min(sides, key=near, default=2)
     yield "model.patch_size", side, cause
     least = start or (side, side)
     tiled = (max(math.ceil(low / side), round(px / side)) * side for low, px in zip(least, size, strict=True))
@@ -154,12 +154,10 @@ def _check_tileable(size: tuple[int, int], tiling: list[int], values: _Values) -
     side, stem = max(1, round((size[0] * size[1] / 64) ** 0.5)), values["model.stem"]
     if stem in CONVOLUTIONS:
         side = 2 ** max(1, round(math.log2(side)))
-    better = "x".join(str(max(1, round(px / side)) * side) for px in size)
-    shown = "x".join(map(str, size))
-    if values["train.start_img_size"]:
-        start = "x".join(map(str, values["train.start_img_size"]))
+    better, shown = show(tuple(max(1, round(px / side)) * side for px in size)), show(size)
+    if start := values["train.start_img_size"]:
         raise ConfigError(
-            f"train.start_img_size={start}: has no patch size in common with data.img_size={shown}; use sizes of "
+            f"train.start_img_size={show(start)}: has no patch size in common with data.img_size={shown}; use sizes of "
             "which one is half of the other"
         )
     if not counts:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
-from vitreous.model.config.divisibility import CONVOLUTIONS, divisors, is_power_of_two
+from vitreous.model.config.divisibility import divisors, is_power_of_two, patch_sizes
 
 LADDER = (
     ("pico", 16), ("nano", 16), ("micro", 16),
@@ -181,7 +181,5 @@ def patch_size_for(img_size: tuple[int, int], num_tokens: int = 64, stem: str = 
     A stem of convolutions needs a power of two; if none tiles the image, the sizes of other stems are returned.
     """
     height, width = img_size
-    sides = divisors(math.gcd(height, width))
-    if stem in CONVOLUTIONS:
-        sides = [side for side in sides if is_power_of_two(side)] or sides
+    sides = patch_sizes(stem, height, width) or divisors(math.gcd(height, width))
     return min(sides, key=lambda side: abs((height // side) * (width // side) - num_tokens))
