@@ -15,7 +15,7 @@ from typing import Any
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import FORMER_NAMES, ModelConfig
-from vitreous.objective.config import ObjectiveConfig
+from vitreous.objective.config import ObjectiveConfig, uses_labels
 from vitreous.optim.config import OptimConfig
 from vitreous.printable import printable, printable_value
 from vitreous.ranges import Rule, check_value, rules_of
@@ -85,6 +85,11 @@ def checked(values: Mapping[str, object]) -> dict[str, Any]:
         ConfigError: Another value has the wrong type or is out of range, or the key is decided by another one.
     """
     return {key: _checked(key, value) for key, value in values.items()}
+
+
+def has_labels(values: Mapping[str, Any]) -> bool:
+    """Return True if a run with these keys learns from labels; it does unless its loss is a self-supervised one."""
+    return uses_labels(values.get("objective.loss", "cross_entropy"))
 
 
 def architecture(values: Mapping[str, object]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.model.config.presets import SIZES
-from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.implied import implied
@@ -72,7 +71,7 @@ def make_plan(
         reasons = {choice.key: choice for choice in adapted} | reasons
         choices |= {choice.key: choice for choice in recommended} | reasons
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
-    has_labels = uses_labels(_values(choices)["objective.loss"])
+    has_labels = keys.has_labels(_values(choices))
     if facts.task == "multilabel" and has_labels:
         choices |= {choice.key: choice for choice in _multilabel_choices(choices) if choice.key not in asked}
     _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them

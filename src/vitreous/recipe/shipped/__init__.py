@@ -8,7 +8,7 @@ from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import UnknownNameError, nearest
-from vitreous.objective.config import uses_labels
+from vitreous.recipe import keys
 from vitreous.recipe.shipped.distill import distill
 from vitreous.recipe.shipped.fine_tune import fine_tune, linear_probe
 from vitreous.recipe.shipped.from_scratch import BY_SIZE, Recipe, name_by_size
@@ -30,7 +30,7 @@ def recipe_named(name: str) -> Recipe:
 
 def recipe_for(facts: DataFacts, asked: Mapping[str, Any]) -> str:
     """Return the name of the recipe that suits loss and pretrained weights, or else the size of the images in px."""
-    if not uses_labels(asked.get("objective.loss", "cross_entropy")):
+    if not keys.has_labels(asked):
         return "pretrain"
     if asked.get("train.pretrained") is not None:
         return "linear-probe" if asked.get("train.freeze") == "backbone" else "fine-tune"

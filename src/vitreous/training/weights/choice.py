@@ -9,7 +9,6 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import NotARunError, without_way_out
 from vitreous.model.weights.reading import hub
-from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.planner import MOST_MEMORY
 from vitreous.recipe.rules import why_not_photos
@@ -165,7 +164,7 @@ def _from_cache(purpose: _Purpose, backbone: Backbone, ways_out: str, listener: 
 
 def _is_open(request: TrainRequest, asked: Mapping[str, Any]) -> bool:
     """Return True if the user decided nothing that a backbone decides."""
-    is_set = KEY in asked or not uses_labels(asked.get("objective.loss", "cross_entropy"))
+    is_set = KEY in asked or not keys.has_labels(asked)
     is_set = is_set or any(key.startswith("model.") or key in _OTHER_STARTS for key in asked)
     return request.recipe is None and request.model is None and not is_set
 

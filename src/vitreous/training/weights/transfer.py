@@ -8,7 +8,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_flops
-from vitreous.objective.config import uses_labels
+from vitreous.recipe import keys
 from vitreous.recipe.pace import EVALUATION_SPEEDUP, FEATURE_SHARE, FOLD_S, HEAD_SHARE, STEP_OVERHEAD, time_limit
 from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.run_config import RunConfig
@@ -67,7 +67,7 @@ def plan_transfer(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, 
         return plan_with()
     config = checkpoint.model.config
     sizes = list(image_sizes(config, asked.get("model.patch_size", config.patch_size)))
-    if asked.get("train.budget_s") and uses_labels(asked.get("objective.loss", "cross_entropy")):
+    if asked.get("train.budget_s") and keys.has_labels(asked):
         measured = [Choice("train.epochs", 1.0, "to measure a step")] if asked.get("train.epochs") == 0 else []
         whole = plan_with(Choice("data.img_size", sizes[-1], "the smallest size"), *measured)
         search = _Search(whole, sizes, facts, asked, plan_with)
