@@ -1,4 +1,4 @@
-"""Bytes -> a file, or a folder of files, that is either complete or absent, never half written."""
+"""Bytes -> a file, or a folder of files, that is either complete or absent, never half written; a path -> a folder."""
 
 import json
 import os
@@ -89,6 +89,21 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def create_folder(path: Path, *, parents: bool = True, is_new: bool = False) -> None:
+    """Create a folder, and its parents unless they must exist.
+
+    Raises:
+        SaveError: The folder could not be created.
+        FileExistsError: There is one already, and `is_new` is True.
+    """
+    try:
+        path.mkdir(parents=parents, exist_ok=not is_new)
+    except OSError as error:
+        if is_new and isinstance(error, FileExistsError):
+            raise
+        raise SaveError(f"{path}: cannot be created ({error.strerror}); choose another folder with --out") from error
 
 
 def _next_to(path: Path) -> Path:

@@ -1,37 +1,24 @@
 """Open file -> a lock that its process holds until the file is closed or the process ends in any way."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 
 _POLL_S = 0.1
 
 
-class LockedFile:
-    """Context manager that holds an exclusive lock on a file, which is created if missing.
+@contextmanager
+def locked_file(path: Path) -> Iterator[bool]:
+    """Wait until no other process locks a file, which is created if missing, and lock it inside this context.
 
-    If the system or the disk does not support locks, it holds none, and `is_locked` is False.
+    Yield False if the system or the disk does not support locks; then no lock is held.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.is_locked = False
-
-    def __enter__(self) -> "LockedFile":
-        """Wait until no other process holds the lock."""
-        self._file = self._path.open("ab")
-        try:
-            while not (got := try_lock(self._file)) and got is not None:
-                time.sleep(_POLL_S)
-        except BaseException:
-            self._file.close()
-            raise
-        self.is_locked = bool(got)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._file.close()
+    with path.open("ab") as file:
+        while (got := try_lock(file)) is False:
+            time.sleep(_POLL_S)
+        yield got is True
 
 
 def try_lock(file: IO[Any] | int, *, shared: bool = False) -> bool | None:
@@ -42,21 +29,14 @@ def try_lock(file: IO[Any] | int, *, shared: bool = False) -> bool | None:
     Returns:
         True if the lock is now held; None if locks are not supported.
     """
-    locks = _locks()
-    if locks is None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
         return None
     try:
-        locks.flock(file, (locks.LOCK_SH if shared else locks.LOCK_EX) | locks.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
         return None
     return True
-
-
-def _locks() -> ModuleType | None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    return fcntl

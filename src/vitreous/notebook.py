@@ -19,6 +19,7 @@ from torch.nn import init
 from vitreous.errors import ConfigError, ShapeError
 from vitreous.model import vit
 from vitreous.model.build_parts import build_parts
+from vitreous.model.config.divisibility import divisors
 from vitreous.model.config.model_config import InitScheme, ModelConfig
 from vitreous.model.init import initialize
 from vitreous.model.parts import attention, encoder, tokenizer
@@ -218,9 +219,7 @@ class VisionTransformer(vit.VisionTransformer):
 
 def _patch_size(height: int, width: int) -> int:
     """Return the patch size with the count nearest to 256 by ratio; of two equally near, the larger and cheaper one."""
-    common = math.gcd(height, width)
-    divisors = [side for side in range(1, math.isqrt(common) + 1) if common % side == 0]
-    patches = {*divisors, *(common // side for side in divisors)}
+    patches = divisors(math.gcd(height, width))
     return min(patches, key=lambda side: (round(abs(math.log(height * width / side**2 / _TOKENS)), 9), -side))
 
 

@@ -103,11 +103,8 @@ class Rule:
                 text += f"{', each' if self.length else ''} {self.interval.words(self.kind)}"
             elif self.kind is str:
                 is_blank = not isinstance(value, str) or not value.strip(" ")
-                text += (
-                    " that is not blank"
-                    if is_blank
-                    else " of at most 255 characters, none of them a null or a surrogate"
-                )
+                limits = " of at most 255 characters, none of them a null or a surrogate"
+                text += " that is not blank" if is_blank else limits
         return f"{text}, or none" if self.is_optional else text
 
     def type_name(self) -> str:
@@ -189,13 +186,9 @@ def check_arguments(function: Any, given: Mapping[str, object]) -> None:
         check_value(name, value, rule_of(hints[name]))
 
 
-def rules_of(config: type) -> Mapping[str, Rule]:
-    """Return the rule of each field of a dataclass type, read once per type."""
-    return _read_rules(config)
-
-
 @cache
-def _read_rules(config: type) -> Mapping[str, Rule]:
+def rules_of(config: type) -> Mapping[str, Rule]:
+    """Return the rule of each field of a dataclass type."""
     hints = typing.get_type_hints(config, include_extras=True)
     rules = {field.name: (rule_of(hints[field.name]), field.default) for field in fields(config)}
     return {

@@ -19,17 +19,6 @@ MOST_ARGUMENTS = 8
 MOST_ENTRIES = 15
 FEWEST_FILES = 3
 
-RECIPES = (
-    "big_vision",
-    "deit",
-    "deit3",
-    "digits",
-    "distill",
-    "fine_tune",
-    "linear_probe",
-    "small_images",
-    "small_photos",
-)
 EXCEPTIONS = {
     "any argument": {
         "model/build.py create_model": "any field of ModelConfig; each is checked by name",
@@ -52,7 +41,6 @@ EXCEPTIONS = {
     },
     "first line": {
         "__init__.py": "describes the project",
-        **{f"recipe/shipped/{name}.py": "the docstring says what the recipe is for" for name in RECIPES},
     },
     "top level": {
         "__main__.py": "is meant to be run",

@@ -67,6 +67,25 @@ def test_missing_folder_is_an_error(tmp_path: Path) -> None:
         atomic.write_text(tmp_path / "gone" / "file", "x")
 
 
+def test_folder_is_created_with_its_parents_unless_they_must_exist(tmp_path: Path) -> None:
+    for _ in range(2):
+        atomic.create_folder(tmp_path / "a" / "b")
+        atomic.create_folder(tmp_path / "a" / "c", parents=False)
+    with pytest.raises(FileExistsError):
+        atomic.create_folder(tmp_path / "a", is_new=True)
+    with pytest.raises(SaveError, match=r"/no/d: cannot be created \(No such file or directory\); choose another"):
+        atomic.create_folder(tmp_path / "no" / "d", parents=False)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "c"]
+
+
+def test_folder_in_the_place_of_a_file_is_a_save_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "x", "Not a directory")):
+        with pytest.raises(SaveError) as caught:
+            atomic.create_folder(path)
+        assert str(caught.value) == f"{path}: cannot be created ({reason}); choose another folder with --out"
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows longer names")
 @pytest.mark.parametrize("letter", ["a", "ä", "🙂"])
 def test_longest_names_are_written(letter: str, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
+import sys
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
 
-from vitreous import file_locks
-from vitreous.file_locks import LockedFile, try_lock
+from vitreous.file_locks import locked_file, try_lock
 
 pytest.importorskip("fcntl", reason="needs a system with flock")
 
@@ -14,11 +14,11 @@ def test_second_lock_waits_until_the_first_is_released(tmp_path: Path) -> None:
 
     def second() -> None:
         entered.set()
-        with LockedFile(tmp_path / "lock"):
+        with locked_file(tmp_path / "lock"):
             order.append("second")
 
-    with LockedFile(tmp_path / "lock") as lock:
-        assert lock.is_locked
+    with locked_file(tmp_path / "lock") as is_locked:
+        assert is_locked
         thread = Thread(target=second)
         thread.start()
         entered.wait()
@@ -28,10 +28,10 @@ def test_second_lock_waits_until_the_first_is_released(tmp_path: Path) -> None:
 
 
 def test_lock_is_released_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), LockedFile(tmp_path / "lock"):
+    with pytest.raises(KeyError), locked_file(tmp_path / "lock"):
         raise KeyError
-    with LockedFile(tmp_path / "lock") as lock:
-        assert lock.is_locked
+    with locked_file(tmp_path / "lock") as is_locked:
+        assert is_locked
 
 
 def test_shared_locks_coexist_and_exclude_an_exclusive_one(tmp_path: Path) -> None:
@@ -43,6 +43,6 @@ def test_shared_locks_coexist_and_exclude_an_exclusive_one(tmp_path: Path) -> No
 
 
 def test_without_lock_support_nothing_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_locks, "_locks", lambda: None)
-    with LockedFile(tmp_path / "lock") as one, LockedFile(tmp_path / "lock") as two:
-        assert (one.is_locked, two.is_locked) == (False, False)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with locked_file(tmp_path / "lock") as one, locked_file(tmp_path / "lock") as two:
+        assert (one, two) == (False, False)

@@ -4,14 +4,13 @@ Values that can never work raise an error where the configuration is made (`Mode
 finds values that cannot work, or work badly, with these data.
 """
 
-import math
 from collections.abc import Iterator
 
 from vitreous.data.build import build_mix
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.extensions import find_extension
-from vitreous.model.config.divisibility import CONVOLUTIONS, divisors, is_power_of_two
+from vitreous.model.config.divisibility import patch_sizes
 from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.without_labels import check_without_labels
@@ -91,8 +90,7 @@ def _depth_and_channels(config: RunConfig, facts: DataFacts) -> Iterator[str]:
 
 def _few_tokens(config: RunConfig, tokens: int) -> str:
     height, width = config.data.img_size
-    is_made = is_power_of_two if config.model.stem in CONVOLUTIONS else bool
-    smaller = [side for side in divisors(math.gcd(height, width)) if side < config.model.patch_size and is_made(side)]
+    smaller = [side for side in patch_sizes(config.model.stem, height, width) if side < config.model.patch_size]
     way_out = "use a larger data.img_size"
     if smaller:
         way_out = f"use {smaller[-1]}, for {(height // smaller[-1]) * (width // smaller[-1])} tokens"

@@ -7,6 +7,7 @@ import yaml
 
 from vitreous import atomic
 from vitreous.errors import ConfigError, UnknownNameError, nearest
+from vitreous.printable import printable_error
 from vitreous.recipe import keys
 from vitreous.recipe.run_config import RunConfig
 
@@ -94,4 +95,4 @@ def _reason(error: Exception) -> str:
         return f"line {error.problem_mark.line + 1}: {error.problem}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return printable_error(error)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from vitreous.errors import ConfigError
-from vitreous.model.config.divisibility import CONVOLUTIONS, divisors, is_power_of_two
-from vitreous.recipe.plan import Choice
+from vitreous.model.config.divisibility import CONVOLUTIONS, divisors, is_power_of_two, patch_sizes
+from vitreous.recipe.plan import Choice, show
 from vitreous.recipe.rules import AUGMENTATION_KEYS
 
 _Values = Mapping[str, Any]
@@ -51,12 +51,8 @@ def _loss(values: _Values, asked: _Values) -> _Changes:
 def _teacher(values: _Values, asked: _Values) -> _Changes:
     """With a time budget, run the teacher once per image, unless more than its probabilities are learned."""
     is_soft = values["objective.distill"] == "soft" and values["objective.loss"] != "multilabel"
-    if (
-        values["objective.teacher"]
-        and values["train.budget_s"]
-        and is_soft
-        and values["objective.bce_threshold"] is None
-    ):
+    learns_probabilities = is_soft and values["objective.bce_threshold"] is None
+    if values["objective.teacher"] and values["train.budget_s"] and learns_probabilities:
         yield "objective.teacher_views", "fixed", "train.budget_s"
 
 
@@ -128,13 +124,12 @@ def _width(values: _Values, asked: _Values) -> _Changes:
 def _tiling(values: _Values, asked: _Values) -> _Changes:
     """Let patches tile the images, also those at the start of the run, with a side that the stem can make."""
     size, side, start = values["data.img_size"], values["model.patch_size"], values["train.start_img_size"]
-    is_made = is_power_of_two if values["model.stem"] in CONVOLUTIONS else bool
-    near = _distance_from(side)
+    stem, near = values["model.stem"], _distance_from(side)
     cause = "train.start_img_size" if start else "model.stem" if "model.stem" in asked else "data.img_size"
-    tiling = [found for found in divisors(math.gcd(*size, *(start or size))) if is_made(found)]
+    tiling = patch_sizes(stem, *size, *(start or ()))
     if "data.img_size" in asked:
         if "model.patch_size" not in asked:
-            check_tileable(size, tiling, values)
+            _check_tileable(size, tiling, values)
             yield "model.patch_size", min(tiling, key=near), cause
         return
     if "model.patch_size" in asked:
@@ -142,15 +137,16 @@ def _tiling(values: _Values, asked: _Values) -> _Changes:
     elif tiling and near(min(tiling, key=near)) <= math.log(_NEAR):
         side = min(tiling, key=near)
     else:
-        sides = divisors(math.gcd(*start)) if start else range(1, 2 * side + 2)
-        side = min(filter(is_made, sides), key=near, default=2)
+        is_made = is_power_of_two if stem in CONVOLUTIONS else bool
+        sides = patch_sizes(stem, *start) if start else list(filter(is_made, range(1, 2 * side + 2)))
+        side = min(sides, key=near, default=2)
     yield "model.patch_size", side, cause
     least = start or (side, side)
     tiled = (max(math.ceil(low / side), round(px / side)) * side for low, px in zip(least, size, strict=True))
     yield "data.img_size", tuple(tiled), cause
 
 
-def check_tileable(size: tuple[int, int], tiling: list[int], values: _Values) -> None:
+def _check_tileable(size: tuple[int, int], tiling: list[int], values: _Values) -> None:
     """Raise ConfigError unless one of the patch sizes in `tiling` cuts images of this size into a useful number."""
     counts = [(size[0] // side) * (size[1] // side) for side in tiling]
     if any(_FEWEST_PATCHES <= count <= _MOST_PATCHES for count in counts) or (counts and max(counts) < _MOST_PATCHES):
@@ -158,12 +154,10 @@ def check_tileable(size: tuple[int, int], tiling: list[int], values: _Values) ->
     side, stem = max(1, round((size[0] * size[1] / 64) ** 0.5)), values["model.stem"]
     if stem in CONVOLUTIONS:
         side = 2 ** max(1, round(math.log2(side)))
-    better = "x".join(str(max(1, round(px / side)) * side) for px in size)
-    shown = "x".join(map(str, size))
-    if values["train.start_img_size"]:
-        start = "x".join(map(str, values["train.start_img_size"]))
+    better, shown = show(tuple(max(1, round(px / side)) * side for px in size)), show(size)
+    if start := values["train.start_img_size"]:
         raise ConfigError(
-            f"train.start_img_size={start}: has no patch size in common with data.img_size={shown}; use sizes of "
+            f"train.start_img_size={show(start)}: has no patch size in common with data.img_size={shown}; use sizes of "
             "which one is half of the other"
         )
     if not counts:

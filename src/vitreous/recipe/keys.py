@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from numbers import Number
+from operator import attrgetter
 from pathlib import PurePath
 from typing import Any
 
 from vitreous.data.config import DataConfig
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import FORMER_NAMES, ModelConfig
-from vitreous.objective.config import ObjectiveConfig
+from vitreous.objective.config import ObjectiveConfig, uses_labels
 from vitreous.optim.config import OptimConfig
 from vitreous.printable import printable, printable_value
 from vitreous.ranges import Rule, check_value, rules_of
@@ -86,6 +87,11 @@ def checked(values: Mapping[str, object]) -> dict[str, Any]:
     return {key: _checked(key, value) for key, value in values.items()}
 
 
+def has_labels(values: Mapping[str, Any]) -> bool:
+    """Return True if a run with these keys learns from labels; it does unless its loss is a self-supervised one."""
+    return uses_labels(values.get("objective.loss", "cross_entropy"))
+
+
 def architecture(values: Mapping[str, object]) -> dict[str, Any]:
     """Convert and check what a user says about the model in a file of weights, by field of ModelConfig.
 
@@ -146,7 +152,7 @@ def assemble(recipe: str, values: Mapping[str, Any]) -> RunConfig:
 
 def take_apart(config: RunConfig) -> dict[str, Any]:
     """Return the dotted keys of a RunConfig, from which `assemble` builds it again."""
-    return {key: getattr(getattr(config, key.split(".")[0]), key.split(".")[1]) for key in rules()}
+    return {key: attrgetter(key)(config) for key in rules()}
 
 
 def keys_named(name: str) -> list[str]:
@@ -157,12 +163,12 @@ def keys_named(name: str) -> list[str]:
 
 def _checked(key: str, value: object) -> object:
     rule = rules().get(key)
-    room, _, name = key.partition(".")
-    if rule is None and room == "model" and name in MODEL_INPUT_KEYS:
-        raise ConfigError(f"{key}={shown(value)}: is decided by the data; set data.{name}")
-    if rule is None and key in RENAMED:
-        raise UnknownNameError(f"{key}={shown(value)}: was renamed; use {RENAMED[key]}")
     if rule is None:
+        room, _, name = key.partition(".")
+        if room == "model" and name in MODEL_INPUT_KEYS:
+            raise ConfigError(f"{key}={shown(value)}: is decided by the data; set data.{name}")
+        if key in RENAMED:
+            raise UnknownNameError(f"{key}={shown(value)}: was renamed; use {RENAMED[key]}")
         raise UnknownNameError(f"{printable(key)}={shown(value)}: no such key; {_suggestion(key)}")
     converted = _convert(value, rule)
     check_value(key, converted, rule, shown=shown(value))

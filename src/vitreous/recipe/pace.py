@@ -70,13 +70,9 @@ class TimeLimit:
 def time_limit(
     budget_s: float, facts: DataFacts, evaluation_images_per_s: float, *, is_trained: bool = True
 ) -> TimeLimit:
-    """Return the time limit of a run with a budget.
+    """Return the time limit of a run with a budget, which evaluates its validation and test images at the end.
 
-    Args:
-        budget_s: `train.budget_s`, in seconds.
-        facts: The data; its validation and test images are evaluated at the end.
-        evaluation_images_per_s: Speed of that evaluation.
-        is_trained: Whether steps are taken; then validation scores both the weights and their average.
+    If steps are taken (`is_trained`), validation scores both the weights and their average.
     """
     evaluated = (1 + is_trained) * facts.num_val + facts.num_test
     seen = {"train": facts.num_train, "val": facts.num_val, "test": facts.num_test}

@@ -7,7 +7,6 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.model.config.presets import SIZES
-from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.implied import implied
@@ -16,8 +15,7 @@ from vitreous.recipe.plan import ASKED, Choice, Plan, show
 from vitreous.recipe.rare_classes import rare_class_choices
 from vitreous.recipe.rules import BY_OPTIMIZER, LADDER, MAX_STRETCH, by_num_images, learning_rate, patch_size_for
 from vitreous.recipe.run_config import RunConfig
-from vitreous.recipe.shipped import SHIPPED, recipe_for, recipe_named
-from vitreous.recipe.shipped.by_size import Recipe
+from vitreous.recipe.shipped import recipe_for, recipe_named
 from vitreous.recipe.short_runs import longer_warmup, softened
 
 MeasurePace = Callable[[RunConfig], Pace]
@@ -44,7 +42,6 @@ def make_plan(
     asked: Mapping[str, Any],
     measure: MeasurePace,
     memory: MemoryShare,
-    recipes: Mapping[str, Recipe] = SHIPPED,
 ) -> Plan:
     """Decide every key of a run.
 
@@ -54,15 +51,15 @@ def make_plan(
         recipe: Name of a recipe; None chooses one that suits the data.
         asked: Checked keys that the user or a recipe file sets; they override all other choices.
         measure: Called only with a budget.
-        memory: Returns the share of the memory that a step needs, which decides the number of micro-batches.
-        recipes: The known recipes by name.
+        memory: Decides the number of micro-batches.
 
     Raises:
         UnknownNameError: There is no such recipe.
         ConfigError: Some values contradict each other.
     """
     name = recipe or recipe_for(facts, asked)
-    recommended = recipe_named(name, recipes)(facts, asked)
+    recommend = recipe_named(name)
+    recommended = recommend(facts, asked)
     choices = {choice.key: choice for choice in [*given, *recommended]}
     fixed, reasons = dict(asked), dict[str, Choice]()
     while adapted := implied(_values(choices) | fixed, fixed):
@@ -70,11 +67,11 @@ def make_plan(
         if "data.img_size" in fixed and "data.img_size" not in asked:  # it was adapted to this patch size
             fixed.setdefault("model.patch_size", choices["model.patch_size"].value)
         # What the recipe derives, such as the learning rate, must follow from the adapted values.
-        recommended = recipe_named(name, recipes)(facts, fixed)
+        recommended = recommend(facts, fixed)
         reasons = {choice.key: choice for choice in adapted} | reasons
         choices |= {choice.key: choice for choice in recommended} | reasons
     choices |= {key: Choice(key, value, ASKED) for key, value in asked.items() if key != "data.source"}
-    has_labels = uses_labels(_values(choices)["objective.loss"])
+    has_labels = keys.has_labels(_values(choices))
     if facts.task == "multilabel" and has_labels:
         choices |= {choice.key: choice for choice in _multilabel_choices(choices) if choice.key not in asked}
     _config(name, choices)  # raises ConfigError for invalid values before anything is derived from them
@@ -169,9 +166,9 @@ def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) ->
     largest = (choices["model.embed_dim"].value, choices["model.depth"].value)
     least_patch_size, stem = choices["model.patch_size"].value, _values(choices)["model.stem"]
     seen = set()
-    for rung in reversed(LADDER):
-        row = SIZES[rung.size]
-        patch_size = max(least_patch_size, patch_size_for(img_size, rung.num_tokens, stem))
+    for size, num_tokens in reversed(LADDER):
+        row = SIZES[size]
+        patch_size = max(least_patch_size, patch_size_for(img_size, num_tokens, stem))
         num_heads = asked.get("model.num_heads", row.num_heads)
         values = _values(choices) | {"model.embed_dim": row.embed_dim, "model.num_heads": num_heads}
         adapted = {choice.key: choice.value for choice in implied(values, asked)}
@@ -180,10 +177,10 @@ def _affordable_rows(choices: Mapping[str, Choice], asked: Mapping[str, Any]) ->
             continue
         seen.add((row, patch_size))
         sizes = zip(_SIZE_KEYS, (width, row.depth, num_heads), strict=True)
-        found = [Choice(key, value, f"`vit_{rung.size}`") for key, value in sizes if key not in asked]
+        found = [Choice(key, value, f"`vit_{size}`") for key, value in sizes if key not in asked]
         if "model.patch_size" not in asked:
-            num_tokens = (img_size[0] // patch_size) * (img_size[1] // patch_size)
-            reason = f"cuts an image into {num_tokens} tokens, few enough for the budget"
+            num = (img_size[0] // patch_size) * (img_size[1] // patch_size)
+            reason = f"cuts an image into {num} tokens, few enough for the budget"
             found.append(Choice("model.patch_size", patch_size, reason))
         if "optim.lr" not in asked:
             batch_size = choices["data.batch_size"].value

@@ -169,13 +169,8 @@ class TrainConfig:
 class RunConfig:
     """The complete configuration of one run, as `config.yaml` in the run folder stores it.
 
-    Attributes:
-        recipe: Name of the recipe that the run is based on.
-        data: Images, splits, augmentation and batches.
-        model: The architecture. Its image size, channels and classes are those of the data.
-        objective: The loss.
-        optim: The optimizer and its schedule.
-        train: Length, hardware and safeguards.
+    `recipe` is the name of the recipe that the run is based on. Image size, channels and classes of the model are those
+    of the data.
 
     Raises:
         ConfigError: Keys of two sections contradict each other.

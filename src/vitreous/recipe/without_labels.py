@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from vitreous.errors import ConfigError
-from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.plan import Choice, show
 from vitreous.recipe.run_config import RunConfig
@@ -71,7 +70,7 @@ def check_without_labels(config: RunConfig) -> None:
             f"train.pretrain_ratio={train.pretrain_ratio:g}: train.epochs=0 takes no step; use more epochs, or leave "
             "it out"
         )
-    if not uses_labels(objective.loss):
+    if not objective.uses_labels:
         values, defaults = keys.take_apart(config), keys.defaults()
         for key in NEED_LABELS:
             if values[key] != defaults[key]:
@@ -96,7 +95,7 @@ def check_without_labels(config: RunConfig) -> None:
         raise ConfigError(
             "train.parallel=fsdp: does not shard the decoder that learns without labels; use train.parallel=ddp"
         )
-    normalizes = objective.loss == "mae" or uses_labels(objective.loss)
+    normalizes = objective.loss == "mae" or objective.uses_labels
     if normalizes and model.in_chans * model.patch_size**2 == 1:
         raise ConfigError(
             "model.patch_size=1: patches of a single value cannot be normalized, which MAE does; use larger patches, "

@@ -12,6 +12,7 @@ from vitreous.data.loader import EvalLoader, Prefetcher, TrainLoader
 from vitreous.data.pixels.store import MemoryStore
 from vitreous.errors import RunError
 from vitreous.extensions import find_extension
+from vitreous.model.weights.native import fingerprint
 from vitreous.objective.task import Supervised, Task
 from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
@@ -26,7 +27,7 @@ from vitreous.training.fit.loop import Loop
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
-from vitreous.training.machine.device import precision_of, resolve_device
+from vitreous.training.machine.device import resolve_device
 from vitreous.training.machine.distributed import Group
 from vitreous.training.machine.parallel import Parallel, full_tensor, shard
 from vitreous.training.measure.instruments import Instruments
@@ -39,7 +40,7 @@ from vitreous.training.step.learner import new_model, pretext_task, ready_to_tra
 from vitreous.training.step.state import TrainState
 from vitreous.training.step.train_step import StepSettings
 from vitreous.training.weights.pretrained import begin_from
-from vitreous.training.weights.teacher import build_teacher, teacher_fingerprint
+from vitreous.training.weights.teacher import build_teacher
 from vitreous.training.weights.teaching import teach
 
 
@@ -47,14 +48,9 @@ from vitreous.training.weights.teaching import teach
 class RunContext:
     """The folder, processes, instruments and starting time of a run.
 
-    Attributes:
-        folder: Folder of the run.
-        recorder: Writes the records.
-        group: The processes that train together.
-        instruments: Clock, speed and memory of the machine.
-        started_s: Reading of the clock when this process started.
-        pace: Time of training steps as the planner measured it; None without a budget, or for a resumed run.
-        spent_s: Seconds that the run had taken before that, unless a checkpoint has them.
+    `started_s` is the reading of the clock when this process started, and `spent_s` the seconds that the run had taken
+    before that, unless a checkpoint has them. `pace` is the time of training steps as the planner measured it; None
+    without a budget, or for a resumed run.
     """
 
     folder: RunFolder
@@ -77,7 +73,6 @@ def assemble(
         RunError: A checkpoint does not fit the run, or its data or teacher have changed.
     """
     config, group, recorder = prepared.config, context.group, context.recorder
-    precision = precision_of(config.train)
     limit = run_limit(config, prepared.survey.facts, context.instruments.evaluation_images_per_s, group)
     state, fixed, keeps_head, heads = new_state(prepared, loader, context, limit)
     max_steps = max(int(config.train.epochs > 0), round(config.train.epochs * loader.steps_per_epoch))
@@ -94,7 +89,7 @@ def assemble(
     settings = StepSettings(
         task=task,
         optim=config.optim,
-        precision=precision,
+        precision=prepared.precision,
         seed=config.train.seed,
         mix=build_mix(config.data),
         num_micro_batches=min(config.train.micro_batches, most_micro_batches),
@@ -111,12 +106,12 @@ def assemble(
         budget=budget,
         batch=batches.batch if fixed is None else fixed.batch,
         steps_per_epoch=loader.steps_per_epoch,
-        evaluate=partial(evaluate_state, state, prepared, precision, group) if prepared.can_score else None,
+        evaluate=partial(evaluate_state, state, prepared, group) if prepared.can_score else None,
         keep_best=partial(keep_best, prepared=prepared, folder=context.folder, group=group),
         checkpoint_every_s=config.train.checkpoint_every_s,
         max_retries=config.train.max_retries,
         patience=config.train.patience_ratio,
-        watch=_watch(prepared, precision, recorder, keeps_head=keeps_head) if is_watched else None,
+        watch=_watch(prepared, recorder, keeps_head=keeps_head) if is_watched else None,
         evaluation_s=evaluation_s,
         has_labels=config.objective.uses_labels,
         can_run_ahead=context.instruments.can_run_ahead,
@@ -128,14 +123,12 @@ def _begin_with(
     heads: FittedHeads, state: TrainState, prepared: Prepared, context: RunContext, stopwatch: Stopwatch
 ) -> float:
     """Evaluate and save the first model. Return the seconds that later evaluations take; 0 without a time limit."""
-    train, began_s = prepared.config.train, stopwatch.elapsed_s()
-    precision = precision_of(train)
-    model = first_model(state, heads)
-    val = evaluate_models({"first": model}, prepared, precision, context.group).get("first")
+    began_s, model = stopwatch.elapsed_s(), first_model(state, heads)
+    val = evaluate_models({"first": model}, prepared, context.group).get("first")
     now_s = stopwatch.elapsed_s()
     fields = keep_first_model(state, heads, model, val, prepared, context.folder, context.group)
     context.recorder.record("first_model", {"seconds": round(now_s, 1), **fields})
-    return 2 * (now_s - began_s) if train.budget_s else 0.0  # of the weights and of their average
+    return 2 * (now_s - began_s) if prepared.config.train.budget_s else 0.0  # of the weights and of their average
 
 
 def make_loader(prepared: Prepared, group: Group) -> TrainLoader:
@@ -172,8 +165,7 @@ def new_state(
     config, group = prepared.config, context.group
     generator = torch.Generator().manual_seed(derive(config.train.seed, "init"))
     model = new_model(config, generator)
-    precision = precision_of(config.train)
-    fixed = None if is_sharded(config, group) else fixed_outputs(config, model, loader, precision)
+    fixed = None if is_sharded(config, group) else fixed_outputs(config, model, loader, prepared.precision)
     keeps_head, heads = False, None
     # A run with checkpoints restores its weights from them, and the pretrained file may be gone.
     if config.train.pretrained is not None and not list_checkpoints(context.folder.checkpoints):
@@ -194,11 +186,11 @@ def new_state(
     state = TrainState(
         model=model,
         ema=ema,
-        optimizer=build_optimizer(model, config.optim, precision),
+        optimizer=build_optimizer(model, config.optim, prepared.precision),
         horizon=Horizon(end_step=1),
         elapsed_s=context.spent_s,
         data_fingerprint=prepared.survey.facts.fingerprint,
-        teacher_fingerprint=teacher_fingerprint(prepared.teacher),
+        teacher_fingerprint="" if prepared.teacher is None else fingerprint(prepared.teacher.model),
     )
     _teach(prepared, loader, context)
     return state, fixed, keeps_head, heads
@@ -283,7 +275,7 @@ def _task(prepared: Prepared, instruments: Instruments) -> Task:
     return with_own_loss(task, config.model.extension).to(resolve_device(config.train.device))
 
 
-def _watch(prepared: Prepared, precision: str, recorder: Recorder, *, keeps_head: bool) -> Watch:
+def _watch(prepared: Prepared, recorder: Recorder, *, keeps_head: bool) -> Watch:
     """Return the health checks of a run, which look at the first of its validation images."""
     config, images = prepared.config, None
     if prepared.val is not None:
@@ -297,4 +289,4 @@ def _watch(prepared: Prepared, precision: str, recorder: Recorder, *, keeps_head
         compares_losses=is_plain and keeps_head,
         fixed_steps=config.optim.name in ("muon", "lion"),
     )
-    return Watch(check, images, precision, recorder)
+    return Watch(check, images, prepared.precision, recorder)

@@ -14,7 +14,7 @@ from vitreous.errors import DataError
 from vitreous.model.weights.native import fingerprint
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Listener, Recorder
-from vitreous.training.machine.device import resolve_device
+from vitreous.training.machine.device import precision_of, resolve_device
 from vitreous.training.weights.pretrained import Pretrained
 from vitreous.training.weights.teacher import open_teacher, with_head
 from vitreous.wording import plural
@@ -35,6 +35,11 @@ class Prepared:
     val: Store | None
     test: Store | None
     teacher: Pretrained | None = None
+
+    @property
+    def precision(self) -> str:
+        """Precision in which the run computes on its device."""
+        return precision_of(self.config.train)
 
     @property
     def can_score(self) -> bool:
@@ -86,19 +91,19 @@ def load_data(config: RunConfig, surveyed: Survey, recorder: Recorder) -> Prepar
 
 def _load_stores(data: DataConfig, surveyed: Survey, preprocess: Preprocess, listener: Listener) -> dict[str, Store]:
     """Decode the images of each split that has any."""
-    stores: dict[str, Store] = {}
-    for split, indices in surveyed.indices.items():
-        if len(indices):
-            stores[split] = load_store(
-                surveyed.source,
-                indices,
-                preprocess,
-                memory_limit_bytes=data.memory_limit_bytes,
-                digests=surveyed.digests[indices],
-                cache=data.cache,
-                progress=progress_to(listener, f"decoding {split}"),
-            )
-    return stores
+    return {
+        split: load_store(
+            surveyed.source,
+            indices,
+            preprocess,
+            memory_limit_bytes=data.memory_limit_bytes,
+            digests=surveyed.digests[indices],
+            cache=data.cache,
+            progress=progress_to(listener, f"decoding {split}"),
+        )
+        for split, indices in surveyed.indices.items()
+        if len(indices)
+    }
 
 
 def check_readable(skipped: Sequence[tuple[str, str]], on_error: str) -> None:

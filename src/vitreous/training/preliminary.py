@@ -1,6 +1,5 @@
 """Trained state, scores -> the first and the best model of a run, which can be used before it ends."""
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vitreous.data.loader import TrainLoader
@@ -17,7 +15,6 @@ from vitreous.model.change.lora import merge_lora
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights import is_native, load_model, read_metadata, save_model
 from vitreous.recipe.run_config import RunConfig
-from vitreous.tensor_file import open_tensor_file
 from vitreous.training.fit.evaluate import Score
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
@@ -56,8 +53,8 @@ def fit_heads(
     loader: TrainLoader,
     group: Group,
     families: NDArray[np.int64],
-    fixed: FixedOutputs | None = None,
-    seconds_left: Callable[[], float] = lambda: math.inf,
+    fixed: FixedOutputs | None,
+    seconds_left: Callable[[], float],
 ) -> FittedHeads:
     """Fit heads to the features of pretrained weights, from one pass; the first process does it for all.
 
@@ -155,7 +152,7 @@ def keep_best(
 
 
 def save_preliminary(
-    file: Path, state: TrainState, weights: str, found: Score | None, prepared: Prepared, group: Group = SINGLE
+    file: Path, state: TrainState, weights: str, found: Score | None, prepared: Prepared, group: Group
 ) -> None:
     """Save a model that can be used before the run ends; its probabilities are not calibrated yet.
 
@@ -224,17 +221,8 @@ def candidates(
     found = {}
     if folder.first.is_file() and _val_loss(folder.first) < CLEARLY * least_loss:
         found["first"] = load_model(folder.first).to(device)
-    if not (stops_early and folder.best.is_file()):
-        return found
-    if is_native(folder.best):
+    if stops_early and folder.best.is_file():
         found["best"] = load_model(folder.best).to(device)
-    else:  # the first versions saved nothing but the weights
-        found["best"] = copy.deepcopy(state.ema.model)
-        with (
-            open_tensor_file(folder.best, way_out="delete it to use the last weights instead") as file,
-            torch.no_grad(),
-        ):
-            found["best"].load_state_dict(file.read_all())
     return found
 
 

@@ -12,7 +12,6 @@ from vitreous.data.sources import PYTHON_PREFIX, Source, check_task, full_name, 
 from vitreous.data.survey.facts import FEW_IMAGES, Survey, survey
 from vitreous.errors import ConfigError
 from vitreous.model.config.presets import Size, parse_name
-from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_values
 from vitreous.recipe.pace import Pace
@@ -194,7 +193,7 @@ def _open(request: TrainRequest, asked: dict[str, Any]) -> Source:
         )
     if root is not None:
         asked["data.root"] = full_name(root)
-    needs_labels = not _is_unlabeled(asked) or "data.task" in asked
+    needs_labels = keys.has_labels(asked) or "data.task" in asked
     return open_source(asked["data.source"], root, asked.get("data.task", "auto"), needs_labels=needs_labels)
 
 
@@ -237,7 +236,7 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
         Choice("data.test_ratio", facts.test_ratio, reason),
         *(choice for choice in inherited if choice.value == facts.test_ratio or choice.key != "data.test_ratio"),
     ]
-    if facts.reports_on_val and not _is_unlabeled(asked) and not asked.get("train.patience_ratio"):
+    if facts.reports_on_val and keys.has_labels(asked) and not asked.get("train.patience_ratio"):
         reason = (
             f"{plural(facts.num_val, 'validation image')} report the accuracy, so they must not choose the weights; at "
             "most, they fit the temperature of the probabilities, which changes no predicted class"
@@ -246,11 +245,6 @@ def _given(surveyed: Survey, asked: Mapping[str, Any], inherited: Sequence[Choic
     if surveyed.source.weights is not None:
         choices.append(Choice("data.sampler", "weighted", "the data gives each image a weight"))
     return choices
-
-
-def _is_unlabeled(asked: Mapping[str, Any]) -> bool:
-    """Return True if the run learns without labels."""
-    return not uses_labels(asked.get("objective.loss", "cross_entropy"))
 
 
 def _survey(source: Source, values: Mapping[str, Any], listener: Listener) -> Survey:

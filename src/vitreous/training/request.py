@@ -53,24 +53,20 @@ def parse_budget(text: str | float) -> dict[str, float]:
         ConfigError: Any other text, or a budget that is not above 0.
     """
     words = (text if isinstance(text, str) else printable_value(text)).strip().lower()
+    found = dict[str, float]()
     if match := re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:ep|epochs?)", words):
         found = {"train.epochs": float(match[1])}
     elif re.fullmatch(r"\d+(?:\.\d+)?", words):
         found = {"train.budget_s": float(words)}
     elif re.fullmatch(r"(?:\d+(?:\.\d+)? ?[a-z]+ ?)+", words):
         parts = re.findall(r"(\d+(?:\.\d+)?) ?([a-z]+)", words)
-        if any(unit not in _UNITS_S for _, unit in parts):
-            raise ConfigError(_budget_rule(text))
-        found = {"train.budget_s": sum(float(number) * _UNITS_S[unit] for number, unit in parts)}
-    else:
-        raise ConfigError(_budget_rule(text))
-    if not all(value > 0 for value in found.values()):
-        raise ConfigError(_budget_rule(text))
+        if all(unit in _UNITS_S for _, unit in parts):
+            found = {"train.budget_s": sum(float(number) * _UNITS_S[unit] for number, unit in parts)}
+    if not any(value > 0 for value in found.values()):
+        raise ConfigError(
+            f"budget={keys.shown(text)}: must be a time or a number of epochs above 0; e.g. 90s, 10m, 1h30m or 30ep"
+        )
     return found
-
-
-def _budget_rule(text: object) -> str:
-    return f"budget={keys.shown(text)}: must be a time or a number of epochs above 0; e.g. 90s, 10m, 1h30m or 30ep"
 
 
 OPTION_KEYS = {

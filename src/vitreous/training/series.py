@@ -155,10 +155,9 @@ def _begin(request: TrainRequest) -> tuple[SeriesFolder, TrainRequest]:
     if data is None and request.source is None and "data.source" in from_file:
         data = from_file["data.source"]
         values |= {"data.root": from_file["data.root"]} if from_file.get("data.root") else {}
-    named_by = {"data.root": full_name, "data.corrections": full_name}
-    for key, named in (named_by | {"train.pretrained": full_source, "objective.teacher": full_source}).items():
+    for key in ("data.root", "data.corrections", "train.pretrained", "objective.teacher"):
         if values.get(key):
-            values[key] = named(values[key])
+            values[key] = full_name(values[key]) if key.startswith("data.") else full_source(values[key])
     name = request.source.name if request.source is not None else Path(full_name(data or "series")).name
     folder = create_series_folder(request.out, name)
     recipe = request.recipe

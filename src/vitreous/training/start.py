@@ -3,6 +3,7 @@
 import signal
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from vitreous import atomic, processes
 from vitreous.data.corrections import open_data, write_corrections
@@ -171,17 +172,17 @@ def _begin_together(
 
     The other processes receive everything except the source, which they open themselves.
     """
-    begun = shared = None
-    with group.sharing_errors():
-        if group.is_first and request.resume is None:
-            begun = _begin(request, listener, instruments, stack)
-        elif group.is_first:
-            begun = _resume(request, listener, stack)
-        if begun is not None:
-            shared = begun.folder, begun.config, begun.survey.indices, begun.survey.facts, begun.survey.digests
-    folder, config, indices, facts, digests = group.broadcast(shared)
-    if begun is not None:
-        return begun
+    begun = list[_Begun]()
+
+    def begin() -> tuple[Any, ...]:
+        is_new = request.resume is None
+        run = _begin(request, listener, instruments, stack) if is_new else _resume(request, listener, stack)
+        begun.append(run)
+        return run.folder, run.config, run.survey.indices, run.survey.facts, run.survey.digests
+
+    folder, config, indices, facts, digests = group.from_first(begin)
+    if begun:
+        return begun[0]
     source = open_data(config.data, request.source)
     source.reorder_classes(facts.classes)
     return _Begun(folder, config, Survey(source=source, indices=indices, facts=facts, digests=digests))

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from typing import Any, get_args
@@ -17,7 +17,6 @@ from vitreous.recipe.planner import make_plan
 from vitreous.recipe.rules import BY_OPTIMIZER, LADDER, MAX_STRETCH, by_num_images
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.shipped import SHIPPED, recipe_for
-from vitreous.recipe.shipped.by_size import Recipe
 
 Facts = Callable[..., DataFacts]
 Measure = Callable[[RunConfig], Pace]
@@ -48,9 +47,8 @@ def plan_for(
     recipe: str | None = None,
     measure: Measure = no_measure,
     memory: Callable[[RunConfig], float] = lambda config: 0.0,
-    recipes: Mapping[str, Recipe] = SHIPPED,
 ) -> Plan:
-    return make_plan(facts, GIVEN, recipe=recipe, asked=asked or {}, measure=measure, memory=memory, recipes=recipes)
+    return make_plan(facts, GIVEN, recipe=recipe, asked=asked or {}, measure=measure, memory=memory)
 
 
 def reason_of(plan: Plan, key: str) -> str:
@@ -177,7 +175,7 @@ def test_small_images_of_any_size_become_about_64_tokens(
 
 def test_recipe_follows_the_image_size(make_facts: Facts) -> None:
     sizes = {(8, 10): "digits", (28, 30): "small-images", (64, 99): "small-images", (200, 300): "small-photos"}
-    assert {size: recipe_for(make_facts(height_px=size[0], width_px=size[1])) for size in sizes} == sizes
+    assert {size: recipe_for(make_facts(height_px=size[0], width_px=size[1]), {}) for size in sizes} == sizes
 
 
 def test_plan_contains_the_notes(make_facts: Facts) -> None:
@@ -217,7 +215,7 @@ def test_budget_that_is_too_short_for_any_model_gets_the_cheapest_one(make_facts
     facts = make_facts(300_000, height_px=32, width_px=32)
     plan = budget_plan(facts, {}, machine(1e-3))
     model = plan.config.model
-    assert (model.embed_dim, model.num_patches) == (SIZES[LADDER[0].size].embed_dim, LADDER[0].num_tokens)
+    assert (model.embed_dim, model.num_patches) == (SIZES[LADDER[0][0]].embed_dim, LADDER[0][1])
     assert reason_of(plan, "model.depth").startswith("the smallest model, as the budget is short; ")
 
 
@@ -228,7 +226,7 @@ def test_slower_machines_get_cheaper_models_that_still_reach_enough_epochs(make_
     for speed in (1e13, 1e11, 6e10, 3e10, 1e10, 6e9, 3e9, 1e9):
         model = budget_plan(facts, {}, machine(speed)).config.model
         flops.append(count_flops(model))
-        assert speed / flops[-1] > needed or model.embed_dim == SIZES[LADDER[0].size].embed_dim
+        assert speed / flops[-1] > needed or model.embed_dim == SIZES[LADDER[0][0]].embed_dim
     assert flops == sorted(flops, reverse=True)
     assert len(set(flops)) > 2
 
@@ -337,17 +335,19 @@ def test_a_run_of_few_steps_is_not_regularized(make_facts: Facts) -> None:
     assert 0 < enough.objective.label_smoothing < 0.1
 
 
-def test_short_run_applies_policy_and_mixing_of_a_recipe_less_often(make_facts: Facts) -> None:
+def test_short_run_applies_policy_and_mixing_of_a_recipe_less_often(
+    make_facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def strong(facts: DataFacts, asked: dict[str, Any]) -> list[Choice]:
         added = {"data.policy": "randaugment", "data.color_jitter": 0.4, "data.mixup_alpha": 0.8, "data.mix_rate": 0.9}
         return [*SHIPPED["small-images"](facts, asked), *(Choice(key, value, "") for key, value in added.items())]
 
-    recipes = {"small-images": strong}
+    monkeypatch.setitem(SHIPPED, "strong", strong)
     for epochs, strength in ((60.0, 1.0), (25.0, 0.5), (3.0, 0.0)):
-        data = plan_for(make_facts(), {"train.epochs": epochs}, recipes=recipes).config.data
+        data = plan_for(make_facts(), {"train.epochs": epochs}, recipe="strong").config.data
         assert (data.policy_rate, data.color_jitter, data.mix_rate) == (strength, 0.4 * strength, 0.9 * strength)
     asked = {"train.epochs": 3.0, "data.policy": "3-augment", "data.color_jitter": 0.2, "data.mix_rate": 0.7}
-    data = plan_for(make_facts(), asked, recipes=recipes).config.data
+    data = plan_for(make_facts(), asked, recipe="strong").config.data
     assert (data.policy_rate, data.color_jitter, data.mix_rate) == (1.0, 0.2, 0.7)
 
 
@@ -476,15 +476,17 @@ def test_optimizer_keys_of_the_user_are_kept(make_facts: Facts) -> None:
     assert {reason_of(plan, key) for key in asked} == {ASKED}
 
 
-def test_recipe_for_lion_keeps_its_rate_and_is_converted_for_adamw(make_facts: Facts) -> None:
+def test_recipe_for_lion_keeps_its_rate_and_is_converted_for_adamw(
+    make_facts: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def for_lion(facts: DataFacts, asked: dict[str, Any]) -> list[Choice]:
         own = {"optim.name": "lion", "optim.lr": 3e-4, "optim.weight_decay": 0.5}
         return [*SHIPPED["small-images"](facts, asked), *(Choice(key, value, "") for key, value in own.items())]
 
-    recipes = {"small-images": for_lion}
-    assert plan_for(make_facts(), recipes=recipes).config.optim.lr == 3e-4
-    assert plan_for(make_facts(), {"optim.name": "lion"}, recipes=recipes).config.optim.lr == 3e-4
-    found = plan_for(make_facts(), {"optim.name": "adamw"}, recipes=recipes).config.optim
+    monkeypatch.setitem(SHIPPED, "for-lion", for_lion)
+    assert plan_for(make_facts(), recipe="for-lion").config.optim.lr == 3e-4
+    assert plan_for(make_facts(), {"optim.name": "lion"}, recipe="for-lion").config.optim.lr == 3e-4
+    found = plan_for(make_facts(), {"optim.name": "adamw"}, recipe="for-lion").config.optim
     assert (found.lr, found.weight_decay) == (1.5e-3, 0.1)
 
 

@@ -26,7 +26,7 @@ from vitreous.data.pixels.pixel_file import PixelFile, PixelWriter, file_bytes
 from vitreous.data.sources import Source
 from vitreous.data.workers import Progress
 from vitreous.errors import DamagedFileError, SaveError
-from vitreous.file_locks import LockedFile, try_lock
+from vitreous.file_locks import locked_file, try_lock
 from vitreous.paths import cache_folder, expanded
 
 SHARE_OF_FREE = 0.5
@@ -86,13 +86,13 @@ def open_cached(
 
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with LockedFile(cache / f".{key}.lock") as lock:
+        with locked_file(cache / f".{key}.lock") as is_locked:
             found = _open(path, key, shape)
             if found is not None:
                 if progress is not None:
                     progress(len(indices), len(indices))
                 return found, CacheUse(str(cache), found.num_bytes)
-            _remove_stale(cache, key if lock.is_locked else None)
+            _remove_stale(cache, key if is_locked else None)
             reason = _make_room(cache, file_bytes(shape), limit_bytes)
             if reason:
                 return None, CacheUse(str(cache), reason=reason)

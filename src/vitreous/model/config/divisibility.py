@@ -12,9 +12,8 @@ _MAX_PATCHES = 1_000_000  # More than any attention can take: a typo or a forged
 def check_patches(patch_size: int, img_size: tuple[int, int], stem: str) -> None:
     """Raise ConfigError unless the stem can make such patches, they tile the image, and they are not too many."""
     height, width = img_size
-    is_made = is_power_of_two if stem in CONVOLUTIONS else bool
-    tiling = [side for side in divisors(math.gcd(height, width)) if is_made(side)]
-    if not is_made(patch_size):
+    tiling = patch_sizes(stem, height, width)
+    if stem in CONVOLUTIONS and not is_power_of_two(patch_size):
         near = sorted(sorted(tiling, key=lambda side: abs(math.log(side / patch_size)))[:2])
         way_out = _either([*map(str, near)] or ["2, 4 or 8 and a data.img_size that it divides"])
         raise ConfigError(f"model.patch_size={patch_size}: must be a power of two for model.stem={stem}; use {way_out}")
@@ -60,6 +59,12 @@ def check_multiple(key: str, got: int, factor: int, why: str, step: int = 1) -> 
 def is_power_of_two(number: int) -> bool:
     """Return True for 2, 4, 8, ..., the patch sizes of stems whose layers each halve the image."""
     return number >= 2 and not number & (number - 1)
+
+
+def patch_sizes(stem: str, *lengths: int) -> list[int]:
+    """Return the sides of the square patches that tile these lengths and that the stem can make, smallest first."""
+    sides = divisors(math.gcd(*lengths))
+    return [side for side in sides if is_power_of_two(side)] if stem in CONVOLUTIONS else sides
 
 
 def _near(tiling: list[int], patch_size: int, height: int, width: int) -> list[int]:

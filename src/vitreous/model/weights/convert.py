@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitreous import atomic
-from vitreous.errors import ConfigError, SaveError
+from vitreous.errors import ConfigError
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.formats import format_to_write
 from vitreous.model.weights.native import header_of, save_model, uncompiled
@@ -51,10 +51,7 @@ def export_weights(
     is_folder = to == "hf" or (to == "timm" and metadata is not None)
     extra_files = format_.describe(model.config) if is_folder else {}
     if extra_files:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SaveError(f"{path}: cannot be created ({error.strerror}); choose another folder") from error
+        atomic.create_folder(path)
         for name, text in extra_files.items():
             atomic.write_text(path / name, text)
         path = path / "model.safetensors"

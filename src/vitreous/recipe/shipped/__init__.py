@@ -4,20 +4,16 @@ The docstring of a recipe documents what it is for, the command, the cost and th
 """
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import UnknownNameError, nearest
-from vitreous.objective.config import uses_labels
-from vitreous.recipe.shipped.big_vision import big_vision_s16
-from vitreous.recipe.shipped.by_size import BY_SIZE, Recipe, name_by_size
-from vitreous.recipe.shipped.deit import deit
-from vitreous.recipe.shipped.deit3 import deit3
+from vitreous.recipe import keys
 from vitreous.recipe.shipped.distill import distill
-from vitreous.recipe.shipped.fine_tune import fine_tune
-from vitreous.recipe.shipped.linear_probe import linear_probe
+from vitreous.recipe.shipped.fine_tune import fine_tune, linear_probe
+from vitreous.recipe.shipped.from_scratch import BY_SIZE, Recipe, name_by_size
 from vitreous.recipe.shipped.pretrain import pretrain, pretrain_finetune
+from vitreous.recipe.shipped.published import big_vision_s16, deit, deit3
 
 SHIPPED: dict[str, Recipe] = {
     **BY_SIZE, "fine-tune": fine_tune, "linear-probe": linear_probe, "deit": deit, "deit3": deit3,
@@ -25,16 +21,16 @@ SHIPPED: dict[str, Recipe] = {
 }  # fmt: skip
 
 
-def recipe_named(name: str, recipes: Mapping[str, Recipe] = SHIPPED) -> Recipe:
+def recipe_named(name: str) -> Recipe:
     """Return a recipe by name. Raise UnknownNameError, which suggests the nearest name, if there is none."""
-    if name not in recipes:
-        raise UnknownNameError(f"recipe={name}: no such recipe; {nearest(name, recipes)}, or give a YAML file")
-    return recipes[name]
+    if name not in SHIPPED:
+        raise UnknownNameError(f"recipe={name}: no such recipe; {nearest(name, SHIPPED)}, or give a YAML file")
+    return SHIPPED[name]
 
 
-def recipe_for(facts: DataFacts, asked: Mapping[str, Any] = MappingProxyType({})) -> str:
+def recipe_for(facts: DataFacts, asked: Mapping[str, Any]) -> str:
     """Return the name of the recipe that suits loss and pretrained weights, or else the size of the images in px."""
-    if not uses_labels(asked.get("objective.loss", "cross_entropy")):
+    if not keys.has_labels(asked):
         return "pretrain"
     if asked.get("train.pretrained") is not None:
         return "linear-probe" if asked.get("train.freeze") == "backbone" else "fine-tune"

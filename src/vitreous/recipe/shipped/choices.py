@@ -10,7 +10,7 @@ from vitreous.recipe.rules import by_num_images, halvable_size, learning_rate, t
 from vitreous.wording import listed
 
 
-def data_choices(facts: DataFacts, asked: Mapping[str, Any], img_size: tuple[int, int]) -> list[Choice]:
+def data_choices(facts: DataFacts, img_size: tuple[int, int]) -> list[Choice]:
     """Return the choices that follow from the images, plus the batch size."""
     rule = by_num_images(facts.num_train)
     return [

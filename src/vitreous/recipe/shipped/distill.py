@@ -1,4 +1,4 @@
-"""A small model that learns from the labels and from a larger trained model."""
+"""Data facts, a trained model -> choices for a small model that learns from the labels and from the trained one."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.shipped.by_size import BY_SIZE, name_by_size
+from vitreous.recipe.shipped.from_scratch import BY_SIZE, name_by_size
 
 
 def distill(facts: DataFacts, asked: Mapping[str, Any]) -> list[Choice]:

@@ -8,8 +8,8 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.objective.config import uses_labels
 from vitreous.recipe.plan import Choice
-from vitreous.recipe.shipped.by_size import BY_SIZE, name_by_size
 from vitreous.recipe.shipped.choices import head_choice
+from vitreous.recipe.shipped.from_scratch import BY_SIZE, name_by_size
 from vitreous.recipe.without_labels import NEED_LABELS, pretext_choices
 
 STRETCH = 4.0

@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +31,6 @@ from vitreous.training.folder.outputs import SplitOutputs, write_outputs
 from vitreous.training.folder.records import Recorder
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.load import Prepared
-from vitreous.training.machine.device import precision_of
 from vitreous.training.machine.distributed import SINGLE, Group
 from vitreous.training.preliminary import candidates, describe_model
 from vitreous.training.step.state import TrainState
@@ -44,16 +42,14 @@ LEAST_FOR_TEMPERATURE = 20
 """Number of validation images below which no temperature is fitted, because it would be fitted to noise."""
 
 
-def evaluate_state(state: TrainState, prepared: Prepared, precision: str, group: Group = SINGLE) -> dict[str, Score]:
+def evaluate_state(state: TrainState, prepared: Prepared, group: Group) -> dict[str, Score]:
     """Score the trained weights and their average on the validation images; each process scores its share of them."""
-    return evaluate_models(_models(state), prepared, precision, group)
+    return evaluate_models(_models(state), prepared, group)
 
 
-def evaluate_models(
-    models: Mapping[str, VisionTransformer], prepared: Prepared, precision: str, group: Group = SINGLE
-) -> dict[str, Score]:
+def evaluate_models(models: Mapping[str, VisionTransformer], prepared: Prepared, group: Group) -> dict[str, Score]:
     """Score models on the validation images, by name; each process scores its share of them."""
-    classes, outputs = prepared.survey.facts.classes, _val_logits(models, prepared, precision, group)
+    classes, outputs = prepared.survey.facts.classes, _val_logits(models, prepared, prepared.precision, group)
     return {
         name: replace(score_task(*pair, classes), calibrated_loss=calibrated_loss(*pair))
         for name, pair in outputs.items()
@@ -79,32 +75,32 @@ def finish(
     Raises:
         SaveError: A file could not be written; the checkpoints are complete, so the run can be resumed from here.
     """
-    chosen, temperature, thresholds = "average", 1.0, None
-    facts, metrics = prepared.survey.facts, dict[str, Any]()
+    temperature, thresholds = 1.0, None
+    facts, outputs = prepared.survey.facts, dict[str, SplitOutputs]()
     if facts.task == "multilabel":
         thresholds = (0.5,) * len(facts.classes)
-    held_out: tuple[torch.Tensor, torch.Tensor] | None = None
-    outputs: dict[str, SplitOutputs] = {}
     models = _last_models(state, folder, can_choose=prepared.config.train.choose_weights)
-    if len(models) == 1:
-        (chosen,) = models
+    chosen = "average" if "average" in models else "first"
     if prepared.val is not None:
-        models, chosen, held_out = _choose(models, state, prepared, folder, group)
-        outputs["val"] = SplitOutputs(*held_out, prepared.val.source_indices)
-        if len(held_out[1]) >= LEAST_FOR_TEMPERATURE:
-            temperature = fit_temperature(*held_out)
+        models, chosen, (logits, labels) = _choose(models, state, prepared, folder, group)
+        outputs["val"] = SplitOutputs(logits, labels, prepared.val.source_indices)
+        if len(labels) >= LEAST_FOR_TEMPERATURE:
+            temperature = fit_temperature(logits, labels)
             if thresholds is not None and prepared.config.train.choose_weights:
-                thresholds = fit_thresholds((held_out[0] / temperature).sigmoid(), held_out[1])
-        metrics["val"] = score_task(*held_out, facts.classes, thresholds, temperature, with_interval=True).as_dict()
+                thresholds = fit_thresholds((logits / temperature).sigmoid(), labels)
     model = merge_lora(models[chosen])
     if prepared.test is not None:
-        held_out = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
-        outputs["test"] = SplitOutputs(*held_out, prepared.test.source_indices)
-        metrics["test"] = score_task(*held_out, facts.classes, thresholds, temperature, with_interval=True).as_dict()
+        logits, labels = gather_logits(model, _share(prepared.test, prepared, group), "fp32", group)
+        outputs["test"] = SplitOutputs(logits, labels, prepared.test.source_indices)
+    held_out = outputs.get("test", outputs.get("val"))
+    metrics = {}
+    for split, found in outputs.items():
+        scored = score_task(found.logits, found.labels, facts.classes, thresholds, temperature, with_interval=True)
+        metrics[split] = scored.as_dict()
     group.from_first(lambda: _write_familiarity(model, prepared, folder, recorder, part))
     metadata = describe_model(state, prepared) | {
         "weights": chosen, "temperature": temperature, "metrics": metrics,
-        "example_class": "" if held_out is None else _names(held_out[1][0], facts.classes),
+        "example_class": "" if held_out is None else _names(held_out.labels[0], facts.classes),
         "chosen_on_val": len(models) > 1 and "val" in metrics,
     } | ({} if thresholds is None else {"task": facts.task, "thresholds": thresholds})  # fmt: skip
     end = {"step": state.step, "elapsed_s": state.elapsed_s, "refused": state.refused}
@@ -138,8 +134,7 @@ def _choose(
     models: dict[str, VisionTransformer], state: TrainState, prepared: Prepared, folder: RunFolder, group: Group
 ) -> tuple[dict[str, VisionTransformer], str, tuple[torch.Tensor, torch.Tensor]]:
     """Return the candidates, the name of the chosen one, and its logits (float32) and labels on validation images."""
-    train = prepared.config.train
-    precision = precision_of(train)
+    train, precision = prepared.config.train, prepared.precision
     if "first" in models:
         return models, "first", _val_logits(models, prepared, "fp32", group)["first"]
     outputs = _val_logits(models, prepared, precision, group)
@@ -158,7 +153,7 @@ def _choose(
 def _write_held_out(
     prepared: Prepared,
     folder: RunFolder,
-    held_out: tuple[torch.Tensor, torch.Tensor],
+    held_out: SplitOutputs,
     temperature: float,
     thresholds: tuple[float, ...] | None,
 ) -> None:
@@ -169,7 +164,7 @@ def _write_held_out(
     over `MOST_PROBABILITIES`. With several labels, classes are joined by `;`. `vitreous predict --out` gives columns of
     these names the same meaning.
     """
-    logits, labels = held_out
+    logits, labels = held_out.logits, held_out.labels
     store = prepared.test if prepared.test is not None else prepared.val
     if store is None:
         return
@@ -190,7 +185,7 @@ def _write_held_out(
         predicted = [join_labels(classes[i] for i in sorted(found)) for found in labels_of]
     is_whole = thresholds is not None or calibrated.numel() <= MOST_PROBABILITIES
     num_shown = len(classes) if is_whole else 0
-    paths = [source.describe(int(index)) for index in store.source_indices]
+    paths = [source.describe(int(index)) for index in held_out.indices]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("path", "true", "predicted", "probability", *(f"p_{name}" for name in classes[:num_shown])))

@@ -53,7 +53,8 @@ def _write(folder: Path, state: TrainState, tensors: Mapping[str, Tensor]) -> Pa
 
 def load_checkpoint(path: Path, state: TrainState) -> None:
     """Load a checkpoint into `state`. Raises DamagedFileError if it was changed or belongs to another run."""
-    tensors, metadata = _read(path)
+    with open_tensor_file(path, way_out=_FALLBACK) as file:
+        tensors, metadata = file.read_all(), file.metadata
     if metadata.get("checksum") != checksum(tensors, metadata.get("numbers", "")):
         raise DamagedFileError(f"{path}: the checksum is wrong, so the file was changed or damaged; {_FALLBACK}")
     try:
@@ -93,8 +94,3 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def step_of(path: Path) -> int:
     """Return the step of a checkpoint, from its name."""
     return int(path.stem.rpartition("-")[2])
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    with open_tensor_file(path, way_out=_FALLBACK) as file:
-        return file.read_all(), file.metadata

@@ -30,10 +30,8 @@ class ClassCounts:
 
     def __add__(self, other: "ClassCounts") -> "ClassCounts":
         """Return the counts over the images of both, which have the same classes."""
-        pairs = zip(
-            (self.images, self.correct, self.predicted), (other.images, other.correct, other.predicted), strict=True
-        )
-        return ClassCounts(self.classes, *(tuple(np.add(ours, theirs).tolist()) for ours, theirs in pairs))
+        ours, theirs = (np.array([part.images, part.correct, part.predicted]) for part in (self, other))
+        return ClassCounts(self.classes, *map(tuple, (ours + theirs).tolist()))
 
     @property
     def majority_class(self) -> str:

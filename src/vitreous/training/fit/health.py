@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -60,9 +60,8 @@ class Heads:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values for the records."""
-        rounded = [round(value, 4) for value in self.entropy]
-        counts = {name: getattr(self, name) for name in ("num_heads", "num_even", "num_fixed", "num_dead")}
-        return {"attention_entropy": rounded, **counts}
+        counts = asdict(self)
+        return {"attention_entropy": [round(value, 4) for value in counts.pop("entropy")], **counts}
 
 
 @torch.inference_mode()

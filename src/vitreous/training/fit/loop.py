@@ -1,12 +1,12 @@
 """TrainState at some step -> TrainState at the last step: when to record, evaluate, save and stop."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from vitreous.data.loader import Batch
 from vitreous.errors import NonFiniteError
-from vitreous.training.fit import patience
 from vitreous.training.fit.budget import Budget, Stopwatch
 from vitreous.training.fit.checkpoint import load_newest, save_checkpoint
 from vitreous.training.fit.evaluate import Score
@@ -25,6 +25,8 @@ RECORDS_PER_RUN = 200
 EVALUATIONS_PER_RUN = 12
 EVALUATION_SHARE = 0.025
 """Evaluations during the run become rarer if they would take more than this fraction of its time."""
+LEAST_WITH_PATIENCE = 12
+"""Evaluations of a run that may stop early, if its patience is long; a short patience needs more."""
 DEAREST_EVALUATION = 0.05
 """With a time limit, there is none before the end if it would take more than this fraction of the time."""
 
@@ -117,7 +119,7 @@ def fit(state: TrainState, settings: StepSettings, loop: Loop) -> None:
             signal_number, is_save_due = _synchronize(state, settings.group, loop, stop, saved_s)
             if window.steps and state.step >= state.horizon.end_step:  # the time is up, and this step was the last
                 window = _record_step(state, taken.result, window, loop)
-            if loop.evaluate and loop.patience and patience.is_due(began_at, state.progress, loop.patience):
+            if loop.evaluate and loop.patience and patience_is_due(began_at, state.progress, loop.patience):
                 _evaluate(state, loop)
                 _stop_early(state, loop)
             elif _is_evaluation_due(state, loop, evaluated_at + evaluation_every):
@@ -218,10 +220,25 @@ def _evaluate(state: TrainState, loop: Loop) -> float:
 
 def _stop_early(state: TrainState, loop: Loop) -> None:
     """End the run at this step if the validation loss has not improved for longer than the patience."""
-    if state.step < state.horizon.end_step and patience.is_over(state, loop.patience):
+    if state.step < state.horizon.end_step and patience_is_over(state, loop.patience):
         loop.recorder.record("stopped_early", {"step": state.step, "best_loss": state.best_loss,
                                                "best_progress": state.best_progress})  # fmt: skip
         state.horizon = Horizon(end_step=state.step)
+
+
+def patience_is_due(before: float, after: float, patience: float) -> bool:
+    """Return True if early stopping needs an evaluation between two progress values.
+
+    Evaluations are due at fixed progress values, so a resumed run evaluates at the same steps. The patience is a share
+    of the run, into which at least two evaluations fall.
+    """
+    num = max(LEAST_WITH_PATIENCE, math.ceil(2 / patience))
+    return int(after * num + 1e-9) > int(before * num + 1e-9)
+
+
+def patience_is_over(state: TrainState, patience: float) -> bool:
+    """Return True if the validation loss has not improved for longer than the patience."""
+    return state.progress - state.best_progress > patience - 1e-6  # tolerates rounding errors of progress
 
 
 def _affordable_interval(state: TrainState, loop: Loop, cost_s: float) -> float:

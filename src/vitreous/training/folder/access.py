@@ -7,8 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 
+from vitreous.atomic import create_folder
 from vitreous.data.sources.source import as_text
-from vitreous.errors import NotARunError, RunError, SaveError
+from vitreous.errors import NotARunError, RunError
 from vitreous.file_locks import try_lock
 from vitreous.paths import portable
 from vitreous.training.folder.records import Listener
@@ -61,28 +62,25 @@ def create_run_folder(out: Path | None, data_name: str) -> RunFolder:
         RunError: `out` exists and is not empty, or another run takes it at the same moment.
         SaveError: The folder cannot be created.
     """
-    check_free(out)
-    if out is not None:
-        create_folder(out)
-        folder = RunFolder(out)
-    else:
-        folder = RunFolder(create_numbered(Path("runs"), data_name))
+    folder = RunFolder(_new_folder(out, data_name))
     try:
-        folder.checkpoints.mkdir()  # if two runs start at the same moment, this fails in one of them
+        create_folder(folder.checkpoints, is_new=True)  # fails in one of two runs that start at the same moment
     except FileExistsError as error:
         raise RunError(f"out={folder.path}: another run just started there; choose another folder") from error
-    except OSError as error:
-        raise _not_created(folder.checkpoints, error) from error
     return folder
 
 
 def create_series_folder(out: Path | None, data_name: str) -> SeriesFolder:
     """Create a new, empty folder for a series of runs. Raises RunError or SaveError, like `create_run_folder`."""
+    return SeriesFolder(_new_folder(out, data_name))
+
+
+def _new_folder(out: Path | None, data_name: str) -> Path:
     check_free(out)
     if out is None:
-        return SeriesFolder(create_numbered(Path("runs"), data_name))
+        return create_numbered(Path("runs"), data_name)
     create_folder(out)
-    return SeriesFolder(out)
+    return out
 
 
 def open_run_folder(path: Path) -> RunFolder:
@@ -120,31 +118,11 @@ def create_numbered(parent: Path, name: str) -> Path:
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
     stem = portable(f"{stem}-").removesuffix("-")
     create_folder(parent)
-    numbers = [0]
-    for path in parent.glob("*-[0-9]*"):
-        begin, _, digits = path.name.rpartition("-")
-        if begin == stem and digits.isdecimal():
-            numbers.append(int(digits))
-    number = max(numbers)
-    while True:
-        number += 1
-        path = parent / f"{stem}-{number}"
-        try:
-            path.mkdir()
-        except FileExistsError:  # another run started at the same moment
-            continue
-        except OSError as error:
-            raise _not_created(path, error) from error
-        return path
-
-
-def create_folder(path: Path) -> None:
-    """Create a folder and its parents, unless they exist. Raises SaveError if that fails."""
+    parts = [path.name.rpartition("-") for path in parent.glob("*-[0-9]*")]
+    largest = max([int(digits) for begin, _, digits in parts if begin == stem and digits.isdecimal()], default=0)
+    path = parent / f"{stem}-{largest + 1}"
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_created(path, error) from error
-
-
-def _not_created(path: Path, error: OSError) -> SaveError:
-    return SaveError(f"{path}: cannot be created ({error.strerror}); choose another folder with --out")
+        create_folder(path, is_new=True)
+    except FileExistsError:  # another run started at the same moment
+        return create_numbered(parent, name)
+    return path

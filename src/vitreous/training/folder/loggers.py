@@ -4,18 +4,18 @@
 only when a run that uses them starts.
 """
 
-import importlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from numbers import Real
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
 from vitreous import atomic
-from vitreous.errors import ConfigError, MissingDependencyError, TrackerWarning, VitreousError
+from vitreous.errors import ConfigError, TrackerWarning, VitreousError, optional_module
 from vitreous.recipe import keys
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Listener
@@ -39,7 +39,8 @@ class Tracker:
 
 def _tensorboard(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
     """Write event files in the run folder, for `tensorboard --logdir runs`; the configuration is stored as text."""
-    writer = _import("torch.utils.tensorboard", "tensorboard").SummaryWriter(log_dir=str(folder / "tensorboard"))
+    _import("tensorboard")
+    writer = import_module("torch.utils.tensorboard").SummaryWriter(log_dir=str(folder / "tensorboard"))
     writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
 
     def log(numbers: Mapping[str, float], step: int) -> None:
@@ -51,7 +52,7 @@ def _tensorboard(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
 
 def _wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
     """Start a Weights & Biases run; project and account come from wandb's own environment."""
-    package, known = _import("wandb", "wandb"), _known_id(folder)
+    package, known = _import("wandb"), _known_id(folder)
     run = package.init(name=name, id=known, dir=str(folder), config=dict(config), resume="allow")
     _remember_id(folder, run.id)
     return Tracker(
@@ -61,7 +62,7 @@ def _wandb(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
 
 def _mlflow(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
     """Start an MLflow run; the tracking server comes from MLflow's own environment."""
-    package, known = _import("mlflow", "mlflow"), _known_id(folder)
+    package, known = _import("mlflow"), _known_id(folder)
     run = package.start_run(run_id=known, run_name=name, nested=package.active_run() is not None)
     if known is None:  # parameters must not change
         package.log_params({key: str(value)[:500] for key, value in config.items()})
@@ -74,7 +75,7 @@ def _mlflow(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
 
 def _trackio(folder: Path, name: str, config: Mapping[str, Any]) -> Tracker:
     """Start a trackio run; its place comes from trackio's own environment."""
-    package = _import("trackio", "trackio")
+    package = _import("trackio")
     unique = _known_id(folder) or f"{name}-{token_hex(3)}"  # trackio resumes runs by their names
     run = package.init(project="vitreous", name=unique, config=dict(config), resume="allow", embed=False)
     _remember_id(folder, unique)
@@ -177,11 +178,6 @@ def _numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield prefix + key, float(value)
 
 
-def _import(module: str, package: str) -> Any:
-    """Import a tracker's module; its package has the name of the option of `train.logger`."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"train.logger={package}: needs the package {package}, which is not installed; pip install {package}"
-        ) from error
+def _import(package: str) -> Any:
+    """Import the package of a tracker, which has the name of the option of `train.logger`."""
+    return optional_module(package, f"train.logger={package}", f"pip install {package}")

@@ -68,9 +68,8 @@ class RunProgress:
         """Return epoch, speed and time left; with a budget, how much of it is left."""
         left = self.time_left()
         if self._budget_s:
-            left = (
-                f"{duration(max(0.0, self._budget_s - self._newest['elapsed_s']))} left of {duration(self._budget_s)}"
-            )
+            left_s = max(0.0, self._budget_s - self._newest["elapsed_s"])
+            left = f"{duration(left_s)} left of {duration(self._budget_s)}"
         speed = f"{self._newest['images_per_s']:,.0f} images/s"
         return "  ".join(filter(None, (f"epoch {self._newest['epoch']:.1f}", speed, left)))
 

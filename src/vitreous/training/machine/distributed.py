@@ -5,8 +5,7 @@ A single process is a group of size 1: every method then returns at once and sen
 
 import atexit
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -75,21 +74,6 @@ class Group:
         dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
         return values[0]
 
-    @contextmanager
-    def sharing_errors(self) -> Iterator[None]:
-        """Context manager that raises a VitreousError of rank 0 on every rank, once all have left it."""
-        error: VitreousError | None = None
-        try:
-            yield
-        except VitreousError as caught:
-            if self.size == 1 or not self.is_first:
-                raise
-            caught.is_shared = True
-            error = caught
-        error = self.broadcast(error)
-        if error is not None:
-            raise error
-
     def from_first(self, work: Callable[[], T]) -> T:
         """Call `work` on rank 0 only, and return its result on every rank.
 
@@ -116,11 +100,9 @@ class Group:
         Raises:
             VitreousError: Raised by `work` on rank 0, and then on every rank; or raised by `work` on this rank.
         """
-        result: Any = None
-        with self.sharing_errors():
-            if self.is_first:
-                result = work()
-        return result if self.is_first else work()
+        results = list[T]()
+        self.from_first(lambda: results.append(work()))  # the result itself is not sent
+        return results[0] if self.is_first else work()
 
 
 SINGLE = Group()

@@ -14,7 +14,7 @@ from PIL import Image, features
 
 from vitreous import processes
 from vitreous.data.pixels.store import machine_memory_bytes
-from vitreous.file_locks import LockedFile
+from vitreous.file_locks import locked_file
 from vitreous.paths import cache_folder_of
 from vitreous.training.machine.device import (
     describe_hardware,
@@ -70,12 +70,12 @@ def describe_environment() -> dict[str, Any]:
     return found | {"slow": list(find_slow(found))}
 
 
-def products_per_s(device: torch.device, precision: str, *, seconds: float = _MEASURED_S) -> float:
+def products_per_s(device: torch.device, precision: str) -> float:
     """Measure how many multiplications and additions per second a product of two square matrices makes."""
     side, dtype = _SIDES[device.type], torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = torch.randn(2, side, side, device=device, dtype=dtype)
     with torch.inference_mode(), float32_products(precision):
-        return side**3 / median_s(lambda: float((a @ b)[0, 0]), seconds, slow_s=seconds)
+        return side**3 / median_s(lambda: float((a @ b)[0, 0]), _MEASURED_S, slow_s=_MEASURED_S)
 
 
 def find_slow(found: Mapping[str, Any]) -> Iterator[str]:
@@ -189,9 +189,9 @@ def _has_locks() -> bool:
     with (
         suppress(OSError),
         tempfile.TemporaryDirectory(prefix=".vitreous-", dir=Path.cwd()) as place,
-        LockedFile(Path(place) / "lock") as lock,
+        locked_file(Path(place) / "lock") as is_locked,
     ):
-        return lock.is_locked
+        return is_locked
     return False
 
 

@@ -24,14 +24,7 @@ from vitreous.training.weights.pretrained import Pretrained
 class Instruments:
     """The measuring functions of a run, and the function that builds its task.
 
-    Attributes:
-        clock: Returns seconds since any fixed moment.
-        training_pace: (config, teacher) -> measured time of training steps.
-        evaluation_images_per_s: Configuration -> measured speed of evaluation.
-        features_per_s: (model, device, precision) -> measured speed of its forward pass.
-        memory_share: Configuration -> share of the memory that a training step needs.
-        build_task: (objective config, training images per class, teacher) -> what a training step minimizes.
-        can_run_ahead: Returns True if the device can compute a gradient while the host reads the last step's result.
+    The clock returns seconds since any fixed moment; the other fields are the functions of the same names.
     """
 
     clock: Callable[[], float] = time.monotonic

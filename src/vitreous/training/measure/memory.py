@@ -10,7 +10,7 @@ from vitreous.data.pixels.store import machine_memory_bytes
 from vitreous.model.cost.count import count_parameters
 from vitreous.model.cost.memory import activation_bytes
 from vitreous.recipe.run_config import RunConfig
-from vitreous.training.machine.device import resolve_device, resolve_precision
+from vitreous.training.machine.device import precision_of, resolve_device
 from vitreous.training.step.curriculum import is_linear_probe
 
 OPTIMIZER_TENSORS = {"adamw": 2.0, "lion": 1.0, "lamb": 2.0, "adafactor": 1.0, "muon": 1.0, "schedule_free": 2.0}
@@ -20,16 +20,15 @@ ON_CPU, ELSEWHERE = 1.35, 1.1
 _BYTES = 4
 
 
-def memory_share(config: RunConfig, memory_bytes: float | None = None) -> float:
+def memory_share(config: RunConfig) -> float:
     """Estimate the share of the memory that a training step needs.
 
     Counted are the weights, gradients, average and optimizer moments, and the activations of a micro-batch. A backbone
     that is never trained stores no activations for the backward pass; it is counted as if it used gradient
-    checkpointing. A teacher is not counted. By default, the memory is that of the device, or of this container, used or
-    not, so that the same machine always gives the same answer.
+    checkpointing. A teacher is not counted. The memory is that of the device, or of this container, used or not, so
+    that the same machine always gives the same answer.
     """
     device = resolve_device(config.train.device)
-    precision = resolve_precision(config.train.precision, device)
     num_images = math.ceil(config.data.batch_size / (processes.count() * config.train.micro_batches))
     weights = _BYTES * count_parameters(config.model) * (3 + OPTIMIZER_TENSORS[config.optim.name])
     if config.train.parallel == "fsdp":
@@ -40,13 +39,13 @@ def memory_share(config: RunConfig, memory_bytes: float | None = None) -> float:
     activations = activation_bytes(
         replace(config.model, patch_drop_rate=drop_rate),
         num_images,
-        precision=precision,
+        precision=precision_of(config.train),
         device_type=device.type,
         kernel=config.train.kernel,
         grad_checkpointing=config.train.grad_checkpointing or is_linear_probe(config),
     )
     needed = weights + (ON_CPU if device.type == "cpu" else ELSEWHERE) * activations
-    return needed / (_memory_bytes(device) if memory_bytes is None else memory_bytes)
+    return needed / _memory_bytes(device)
 
 
 def _memory_bytes(device: torch.device) -> float:

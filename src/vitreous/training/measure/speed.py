@@ -20,7 +20,7 @@ from vitreous.optim.ema import Ema
 from vitreous.optim.optimizers import build_optimizer
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
-from vitreous.training.machine.device import autocast, resolve_device, resolve_precision
+from vitreous.training.machine.device import autocast, precision_of, resolve_device
 from vitreous.training.step.compiled import compile_model
 from vitreous.training.step.curriculum import Curriculum
 from vitreous.training.step.features import compute_features, output_shape, trained_part
@@ -47,7 +47,7 @@ _NUM_IMAGES = 32
 
 def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, seconds: float = MEASURED_S) -> Pace:
     """Measure training steps, with the teacher, on random images for `seconds` over all stretches of the run."""
-    device, precision = _resolve(config)
+    device, precision = resolve_device(config.train.device), precision_of(config.train)
     model = ready_to_train(new_model(config), config)
     state = TrainState(model, Ema(model), build_optimizer(model, config.optim, precision), Horizon(end_step=_END_STEP))
     curriculum, trained = Curriculum(config), None if config.objective.runs_teacher else trained_part(config, model)
@@ -83,9 +83,7 @@ def training_pace(config: RunConfig, teacher: Pretrained | None = None, *, secon
 
 
 def attention_paces(
-    config: RunConfig,
-    teacher: Pretrained | None = None,
-    measure: Callable[[RunConfig, Pretrained | None], Pace] = training_pace,
+    config: RunConfig, teacher: Pretrained | None, measure: Callable[[RunConfig, Pretrained | None], Pace]
 ) -> dict[AttentionKernel, Pace]:
     """Measure training steps with each attention kernel: the faster of two turns; one turn if steps take long."""
     paces: dict[AttentionKernel, Pace] = {}
@@ -101,7 +99,7 @@ def attention_paces(
 
 def evaluation_images_per_s(config: RunConfig, *, seconds: float = MEASURED_S) -> float:
     """Measure images per second of the final evaluation: a forward pass on random images, in float32."""
-    device, _ = _resolve(config)
+    device = resolve_device(config.train.device)
     model = trim_last_block(build_model(config.model, device=device)).eval()
     images, _ = random_batch(config, device)
 
@@ -112,14 +110,12 @@ def evaluation_images_per_s(config: RunConfig, *, seconds: float = MEASURED_S) -
     return len(images) * processes.count() / median_s(forward, *_patience(config, seconds))
 
 
-def features_per_s(
-    model: VisionTransformer, device: torch.device, precision: str, *, seconds: float = MEASURED_S
-) -> float:
+def features_per_s(model: VisionTransformer, device: torch.device, precision: str) -> float:
     """Measure images per second of a model that computes features, on random images."""
     config, model = model.config, model.to(device)
     images = torch.randn(_NUM_IMAGES, config.in_chans, *config.img_size, device=device)
     batch = Batch(images, torch.zeros(_NUM_IMAGES, dtype=torch.int64), np.arange(_NUM_IMAGES))
-    return _NUM_IMAGES / median_s(lambda: compute_features(model, [batch], precision).cpu(), seconds)
+    return _NUM_IMAGES / median_s(lambda: compute_features(model, [batch], precision).cpu())
 
 
 def _patience(config: RunConfig, seconds: float) -> tuple[float, float]:
@@ -160,8 +156,3 @@ def median_s(
         work()
         durations.append(clock() - began_s)
     return sorted(durations)[(len(durations) - 1) // 2]
-
-
-def _resolve(config: RunConfig) -> tuple[torch.device, str]:
-    device = resolve_device(config.train.device)
-    return device, resolve_precision(config.train.precision, device)

@@ -1,7 +1,7 @@
 """Layers that never change, training images -> their outputs, computed once, and the part that is trained."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from vitreous.data.loader import Batch, TrainLoader
 from vitreous.model.change.last_blocks import LastBlocks
 from vitreous.model.vit import VisionTransformer
 from vitreous.recipe.run_config import RunConfig
+from vitreous.tensors import Images
 from vitreous.training.machine.device import autocast
 from vitreous.training.step.curriculum import is_linear_probe, probes_fixed_features
 from vitreous.training.step.views import View, own_view, pooled, views_of
@@ -51,14 +52,8 @@ class FixedOutputs:
         batches = self.loader.each_once(FEATURE_BATCH)
         if not isinstance(self.trained, LastBlocks):
             return compute_features(self.model, batches, self.precision)
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        outputs = []
-        with torch.no_grad():
-            self.model.eval()
-            for batch in batches:
-                with autocast(batch.images.device, self.precision):
-                    outputs.append(self.trained.entering(batch.images).to(dtype))
-        return torch.cat(outputs)
+        entering, dtype = self.trained.entering, torch.bfloat16 if self.precision == "bf16" else torch.float32
+        return _outputs(self.model, lambda images: entering(images).to(dtype), batches, self.precision)
 
     def batch(self, step: int, attempt: int = 0) -> Batch:
         """Return the batch of a step, with outputs instead of images."""
@@ -123,12 +118,19 @@ def output_bytes(config: RunConfig, num_images: int, precision: str) -> int:
     return num_images * math.prod(output_shape(config)) * (2 if is_bf16 else 4)
 
 
-@torch.no_grad()
 def compute_features(model: VisionTransformer, batches: Iterable[Batch], precision: str) -> Tensor:
     """Return the input of the head for each image of the batches, in order: `[images, num_features]`, float32."""
+    return _outputs(model, lambda images: model.pooled(images).float(), batches, precision)
+
+
+@torch.no_grad()
+def _outputs(
+    model: VisionTransformer, part: Callable[[Images], Tensor], batches: Iterable[Batch], precision: str
+) -> Tensor:
+    """Return what a part of a model, in evaluation mode, gives for the images of all batches."""
     model.eval()
-    features = []
+    outputs = []
     for batch in batches:
         with autocast(batch.images.device, precision):
-            features.append(model.pooled(batch.images).float())
-    return torch.cat(features)
+            outputs.append(part(batch.images))
+    return torch.cat(outputs)

@@ -14,6 +14,7 @@ from torch import Tensor
 from vitreous.errors import DamagedFileError
 from vitreous.model.vit import VisionTransformer
 from vitreous.optim.ema import Ema
+from vitreous.printable import printable_error
 from vitreous.training.machine.parallel import sharded_like
 from vitreous.training.step.horizon import Horizon
 
@@ -89,10 +90,9 @@ class TrainState:
             for name in _NUMBERS:
                 setattr(self, name, type(getattr(self, name))(numbers[name]))
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
             raise DamagedFileError(
-                f"does not fit this run, perhaps because config.yaml was edited ({reason}); undo the edit, or train "
-                "again with --out"
+                f"does not fit this run, perhaps because config.yaml was edited ({printable_error(error)}); undo the "
+                "edit, or train again with --out"
             ) from error
 
     def _load_moments(self, named: Mapping[str, Tensor]) -> None:

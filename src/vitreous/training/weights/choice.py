@@ -9,7 +9,6 @@ from typing import Any
 from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import NotARunError, without_way_out
 from vitreous.model.weights.reading import hub
-from vitreous.objective.config import uses_labels
 from vitreous.recipe import keys
 from vitreous.recipe.planner import MOST_MEMORY
 from vitreous.recipe.rules import why_not_photos
@@ -31,8 +30,8 @@ ANSWER_S, PATIENCE_S = 2.0, 20.0
 """Times within which the hub must answer, and a download must get ahead, or a run continues without it."""
 
 _OTHER_STARTS = (
-    *(TEACHER_KEY, "train.start_img_size", "train.pretrained_weights", "train.pretrained_as", "train.pretrain_ratio"),
-)
+    TEACHER_KEY, "train.start_img_size", "train.pretrained_weights", "train.pretrained_as", "train.pretrain_ratio",
+)  # fmt: skip
 """Keys that a backbone might contradict if the user did not ask for one."""
 
 
@@ -82,12 +81,10 @@ def choose_start(
     if not is_auto and not _is_open(request, asked):
         return Start()
     if other := _why_from_scratch(facts):
-        note = (
-            f"{KEY}=auto: trains from scratch, because {other}; use --pretrained NAME to start from a backbone anyway"
-        )
+        way_out = "use --pretrained NAME to start from a backbone anyway"
+        note = f"{KEY}=auto: trains from scratch, because {other}; {way_out}"
         return Start(notes=(note,) if is_auto else ())
-    fitting = [one for one in BACKBONES.values() if _fits(one, facts, asked, memory)]
-    best, why, cached = _ranked(fitting, facts, asked)
+    best, why, cached = _ranked(facts, asked, memory)
     if is_auto:
         return _chosen(_START, best, why, cached, listener)
     if cached:
@@ -103,14 +100,10 @@ def choose_teacher(
     The arguments are those of `choose_start`. The size of the images that are asked for is that of the student.
     """
     if other := _why_from_scratch(facts):
-        return Start(
-            notes=(
-                f"{TEACHER_KEY}=auto: trains on the labels only, because {other}; use --teacher RUN to learn anyway",
-            )
-        )
+        note = f"{TEACHER_KEY}=auto: trains on the labels only, because {other}; use --teacher RUN to learn anyway"
+        return Start(notes=(note,))
     asked = {key: value for key, value in asked.items() if key not in ("data.img_size", "data.in_chans")}
-    fitting = [one for one in BACKBONES.values() if _fits(one, facts, asked, memory)]
-    return _chosen(_TEACHER, *_ranked(fitting, facts, asked), listener)
+    return _chosen(_TEACHER, *_ranked(facts, asked, memory), listener)
 
 
 def _why_from_scratch(facts: DataFacts) -> str:
@@ -121,9 +114,10 @@ def _why_from_scratch(facts: DataFacts) -> str:
 
 
 def _ranked(
-    fitting: list[Backbone], facts: DataFacts, asked: Mapping[str, Any]
+    facts: DataFacts, asked: Mapping[str, Any], memory: Callable[[RunConfig], float]
 ) -> tuple[Backbone | None, str, list[Backbone]]:
     """Return the best backbone without terms, why it is the best, and those in the cache, the best one first."""
+    fitting = [one for one in BACKBONES.values() if _fits(one, facts, asked, memory)]
     ideal, why = _ideal(facts, asked)
     best = next((one for one in (BACKBONES[ideal], *fitting) if one in fitting and not one.terms), None)
     return best, why, sorted((one for one in fitting if one.stored()), key=lambda one: one is not best)
@@ -170,7 +164,7 @@ def _from_cache(purpose: _Purpose, backbone: Backbone, ways_out: str, listener: 
 
 def _is_open(request: TrainRequest, asked: Mapping[str, Any]) -> bool:
     """Return True if the user decided nothing that a backbone decides."""
-    is_set = KEY in asked or not uses_labels(asked.get("objective.loss", "cross_entropy"))
+    is_set = KEY in asked or not keys.has_labels(asked)
     is_set = is_set or any(key.startswith("model.") or key in _OTHER_STARTS for key in asked)
     return request.recipe is None and request.model is None and not is_set
 

@@ -1,8 +1,7 @@
 """Weights file, requested keys -> the keys that it decides, and a model that starts from its weights."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -122,8 +121,8 @@ def decided_keys(checkpoint: Pretrained, facts: DataFacts, asked: Mapping[str, A
     """Return the keys that the weights decide because the user did not set them, by key."""
     config, provenance = checkpoint.model.config, checkpoint.provenance
     reason = f"as in {checkpoint.source}"
-    names = [field.name for field in dataclasses.fields(ModelConfig)]
-    values = {key: getattr(config, key) for key in names if key not in MODEL_INPUT_KEYS and key not in TRAINING_ONLY}
+    left_out = TRAINING_ONLY.union(MODEL_INPUT_KEYS)
+    values = {key: value for key, value in vars(config).items() if key not in left_out}
     if asked.get("model.pool", config.pool) != config.pool:
         values["class_token"] = config.has_class_token
     choices = [Choice(f"model.{key}", value, reason) for key, value in values.items()]
@@ -144,7 +143,7 @@ def annotated(plan: Plan, checkpoint: Pretrained, decided: Mapping[str, Choice],
     Keys of the model that the weights set to their default are not listed, except for its size. The plan was made with
     the keys that `decided_keys` returned.
     """
-    defaults = {f"model.{field.name}": field.default for field in dataclasses.fields(ModelConfig)}
+    defaults = keys.defaults()
     choices = tuple(
         decided.get(choice.key, choice)
         for choice in plan.choices
@@ -263,8 +262,5 @@ def _same_classes(checkpoint: Pretrained, config: ModelConfig, classes: Sequence
 
 def _fixed_fields() -> list[str]:
     """Return the fields of ModelConfig that must equal those of the file."""
-    return [
-        field.name
-        for field in dataclasses.fields(ModelConfig)
-        if field.name not in _MAY_DIFFER and field.name not in MODEL_INPUT_KEYS
-    ]
+    may_differ = _MAY_DIFFER.union(MODEL_INPUT_KEYS)
+    return [field.name for field in fields(ModelConfig) if field.name not in may_differ]

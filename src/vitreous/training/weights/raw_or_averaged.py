@@ -25,7 +25,7 @@ from vitreous.model.cost.count import count_flops
 from vitreous.printable import printable, printable_error
 from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.run_config import RunConfig
-from vitreous.training.machine.device import resolve_device, resolve_precision
+from vitreous.training.machine.device import precision_of, resolve_device
 from vitreous.training.step.features import FEATURE_BATCH, compute_features
 from vitreous.training.weights.pretrained import Pretrained, load_into, open_pretrained
 from vitreous.wording import listed, plural
@@ -128,10 +128,10 @@ def _share_right(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    device = resolve_device(config.train.device)
-    model = build_model(config.model, device=device, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    model = build_model(config.model, device=resolve_device(config.train.device), generator=generator)
     load_into(model, checkpoint, classes)
-    features = compute_features(model, images, resolve_precision(config.train.precision, device))
+    features = compute_features(model, images, precision_of(config.train))
     if not features.isfinite().all():
         return np.zeros(len(features))
     labels = images.labels.cpu().numpy()

@@ -12,7 +12,6 @@ from vitreous.data.augmentation.operations import grayscale
 from vitreous.errors import ConfigError, OpenQuestionError
 from vitreous.model.change.reshape import resize_model
 from vitreous.model.vit import VisionTransformer
-from vitreous.model.weights.native import fingerprint
 from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensors import Images
@@ -43,9 +42,8 @@ class Teacher(nn.Module):
         super().__init__()
         self.model = model.requires_grad_(False).eval()
         self.gives_patches = gives_patches
-        for name, values in zip(
-            ("mean", "std", "own_mean", "own_std"), (*run_statistics, *own_statistics), strict=True
-        ):
+        names = ("mean", "std", "own_mean", "own_std")
+        for name, values in zip(names, (*run_statistics, *own_statistics), strict=True):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
     @torch.no_grad()
@@ -127,31 +125,24 @@ def with_head(teacher: Pretrained | None, config: RunConfig, classes: Sequence[s
 
 
 def own_statistics(teacher: Pretrained, config: RunConfig) -> Statistics:
-    """Return mean and std for the images of the teacher: its own, or if they are unknown those of the run.
-
-    If mean and std of the run are not measured yet, they count as 0 and 1.
-    """
-    data, provenance, in_chans = config.data, teacher.provenance, teacher.model.config.in_chans
-    mean, std = data.mean or (0.0,) * data.in_chans, data.std or (1.0,) * data.in_chans
+    """Return mean and std for the images of the teacher: its own, or if they are unknown those of the run."""
+    (mean, std), provenance, in_chans = _run_statistics(config), teacher.provenance, teacher.model.config.in_chans
     return statistics_for(provenance.mean or mean, in_chans), statistics_for(provenance.std or std, in_chans)
 
 
-def build_teacher(teacher: Pretrained | None, config: RunConfig) -> Teacher | None:
-    """Build the teacher for `build_task`; None if there is no teacher, or if no step runs it.
+def _run_statistics(config: RunConfig) -> Statistics:
+    """Return mean and std of the run; 0 and 1 if they are not measured yet."""
+    data = config.data
+    return data.mean or (0.0,) * data.in_chans, data.std or (1.0,) * data.in_chans
 
-    If mean and std of the run are not measured yet, they count as 0 and 1.
-    """
+
+def build_teacher(teacher: Pretrained | None, config: RunConfig) -> Teacher | None:
+    """Build the teacher for `build_task`; None if there is no teacher, or if no step runs it."""
     if teacher is None or not config.objective.runs_teacher:
         return None
-    data = config.data
     return Teacher(
         teacher.model,
-        run_statistics=(data.mean or (0.0,) * data.in_chans, data.std or (1.0,) * data.in_chans),
+        run_statistics=_run_statistics(config),
         own_statistics=own_statistics(teacher, config),
         gives_patches=config.objective.distill == "feature",
     )
-
-
-def teacher_fingerprint(teacher: Pretrained | None) -> str:
-    """Return a hash of the weights of the teacher; empty if there is no teacher."""
-    return "" if teacher is None else fingerprint(teacher.model)

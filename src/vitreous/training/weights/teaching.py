@@ -23,7 +23,7 @@ from vitreous.seeding import derive
 from vitreous.tensor_file import open_tensor_file, write_tensor_file
 from vitreous.tensors import Probabilities
 from vitreous.training.folder.records import Recorder
-from vitreous.training.machine.device import resolve_device, resolve_precision
+from vitreous.training.machine.device import precision_of, resolve_device
 from vitreous.training.machine.distributed import Group
 from vitreous.training.step.features import MOST_OUTPUT_BYTES, compute_features, feature_batch
 from vitreous.training.weights.fitted_head import LEAST_PER_CLASS, MOST_IMAGES, fit_head
@@ -130,8 +130,7 @@ def _features(
     its mirror image if the run mirrors.
     """
     data, model = config.data, teacher.model
-    device = resolve_device(config.train.device)
-    precision = resolve_precision(config.train.precision, device)
+    device, precision = resolve_device(config.train.device), precision_of(config.train)
     deadline_s = clock() + MOST_SHARE * config.train.budget_s if config.train.budget_s else float("inf")
     preprocess = Preprocess(data.img_size, data.in_chans, data.fit, data.mean, data.std, data.value_range or FULL_RANGE)
     most = MOST_OUTPUT_BYTES // (4 * (model.config.num_features + data.num_classes))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from vitreous import atomic
-from vitreous.errors import RunError, SaveError
+from vitreous.errors import RunError
 from vitreous.paths import sha256
 from vitreous.printable import printable
 from vitreous.tensor_file import parsing
@@ -69,10 +69,7 @@ class PartFolder:
         manifest = path / MANIFEST
         if not manifest.is_file() and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"out={path}: exists and has no {MANIFEST}; name a new or empty folder")
-        try:
-            path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise SaveError(f"out={path}: cannot be created ({error.strerror}); choose another folder") from error
+        atomic.create_folder(path, parents=False)
         with exclusive(path, listener, f"out={path}: another process is writing to it"):
             # Only now: another process may have written the manifest meanwhile.
             new = {"vitreous": __version__, **request, "done": {}}

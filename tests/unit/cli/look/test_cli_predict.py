@@ -163,7 +163,7 @@ def test_of_many_unreadable_images_only_the_first_are_listed(run: Path, cli: Cli
             ["RUN", "IMAGE", "--out", "s3://b/x"],
             "out=s3:/b/x: is an address; name a folder of this machine, and copy it",
         ),
-        (["RUN", "IMAGE", "--out", "no/x"], "out=no/x: cannot be created (No such file or directory); choose another"),
+        (["RUN", "IMAGE", "--out", "no/x"], "no/x: cannot be created (No such file or directory); choose another"),
         (["RUN", "IMAGE", "--out", "x", "--device", "cuda:99"], "device=cuda:99: PyTorch finds "),
         (["IMAGE", "RUN"], "run=IMAGE: is an image; give the run first, as in `vitreous predict RUN IMAGE`"),
     ],

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitreous.training.fit.outliers import make_outliers
+from vitreous.training.fit.probe import make_outliers
 
 KINDS = {"noise", "plain colors", "blurred images", "shuffled pixels", "photos of a temple and a flower"}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from vitreous.model.weights import load_model, read_metadata
-from vitreous.training.fit import patience as room
 from vitreous.training.fit.evaluate import Score
+from vitreous.training.fit.loop import patience_is_due, patience_is_over
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.request import TrainRequest
@@ -24,7 +24,7 @@ def score(loss: float) -> Score:
 @pytest.mark.parametrize(("patience", "num"), [(0.5, 12), (1.0, 12), (0.05, 40)])
 def test_evaluations_are_at_even_progress_for_any_number_of_steps(patience: float, num: int) -> None:
     for steps in (97, 120):
-        due = [room.is_due(step / steps, (step + 1) / steps, patience) for step in range(steps)]
+        due = [patience_is_due(step / steps, (step + 1) / steps, patience) for step in range(steps)]
         assert sum(due) == num
         assert due[-1]
 
@@ -33,8 +33,8 @@ def test_evaluations_are_at_even_progress_for_any_number_of_steps(patience: floa
 def test_run_is_over_once_the_patience_has_passed(make_state: MakeState, progress: float) -> None:
     state = make_state(end_step=10)
     state.step, state.best_progress = round(10 * progress), 0.2
-    assert room.is_over(state, patience=0.2) == (progress > 0.4)
-    assert room.is_over(state, patience=0.05)
+    assert patience_is_over(state, patience=0.2) == (progress > 0.4)
+    assert patience_is_over(state, patience=0.05)
 
 
 @pytest.fixture

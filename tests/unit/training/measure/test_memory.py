@@ -3,6 +3,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from vitreous.data.pixels.store import machine_memory_bytes
 from vitreous.model.build import build_model
 from vitreous.model.cost.count import count_parameters
 from vitreous.optim.config import OptimizerName
@@ -25,7 +26,7 @@ def config(**changes: Any) -> RunConfig:
 
 def share(**changes: Any) -> float:
     """The share of `MEMORY_BYTES` that a training step needs."""
-    return memory_share(config(**changes), MEMORY_BYTES)
+    return memory_share(config(**changes)) * machine_memory_bytes() / MEMORY_BYTES
 
 
 def test_share_without_images_is_that_of_weights_gradients_average_and_moments() -> None:

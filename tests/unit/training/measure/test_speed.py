@@ -59,16 +59,16 @@ def test_both_attention_kernels_are_measured_twice_and_the_faster_turn_counts() 
         seen.append(measured.train.kernel)
         return Pace(((0.0, 1.0, next(durations)),))
 
-    paces = attention_paces(config(train__attention_kernel="measured"), measure=measure)
+    paces = attention_paces(config(train__attention_kernel="measured"), None, measure)
     assert {kernel: pace.mean_s() for kernel, pace in paces.items()} == {"explicit": 0.03, "sdpa": 0.01}
     assert seen == ["explicit", "sdpa", "sdpa", "explicit"]
     durations = iter([2 * STEADY_S, STEADY_S])
-    paces = attention_paces(config(), measure=measure)
+    paces = attention_paces(config(), None, measure)
     assert {kernel: pace.mean_s() for kernel, pace in paces.items()} == {"explicit": 2 * STEADY_S, "sdpa": STEADY_S}
 
 
 def test_both_attention_kernels_can_be_measured() -> None:
-    paces = attention_paces(config(), measure=partial(training_pace, seconds=0.01))
+    paces = attention_paces(config(), None, partial(training_pace, seconds=0.01))
     assert set(paces) == {"explicit", "sdpa"}
 
 

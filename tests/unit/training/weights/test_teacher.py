@@ -22,7 +22,7 @@ from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import dry_run, run_training
-from vitreous.training.weights.teacher import Teacher, build_teacher, open_teacher, teacher_fingerprint, with_head
+from vitreous.training.weights.teacher import Teacher, build_teacher, open_teacher, with_head
 
 Tiny = Callable[..., TrainRequest]
 CLASSES = ("apple", "kiwi", "plum")
@@ -149,7 +149,6 @@ def test_no_teacher_is_none(tiny: Tiny) -> None:
     config = run_config(tiny)
     assert open_teacher(None) is None
     assert build_teacher(None, config) is None
-    assert teacher_fingerprint(None) == ""
     assert with_head(None, config, CLASSES) is None
 
 

@@ -84,7 +84,7 @@ def write_shards(
     if source.is_multilabel:
         raise DataError(f"data.source={source.name}: shards hold one label per image, not several; train on the table")
     writer = _Writer(source, max_samples, max_bytes, progress)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    atomic.create_folder(out.parent)
     atomic.write_folder(out, writer.write)
     shards = {split: list(found["filenames"]) for split, found in writer.splits.items()}
     return Written(out, writer.num_samples, shards, writer.size_bytes, tuple(writer.skipped))

@@ -18,7 +18,7 @@ from vitreous.data.sources import Source
 from vitreous.errors import ConfigError, DataError, NotARunError
 from vitreous.model.weights.reading import hub_names
 from vitreous.paths import expanded
-from vitreous.training.folder.access import check_free, create_folder
+from vitreous.training.folder.access import check_free
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.evaluate.labeled_images import labeled_images
@@ -67,7 +67,7 @@ class ModelAnatomy:
             SaveError: It could not be written.
         """
         folder = place_of(Path(self.run), out)
-        create_folder(folder.parent)
+        atomic.create_folder(folder.parent)
         atomic.write_folder(folder, self._fill)
         return folder / RunFolder(folder).anatomy.name
 

@@ -18,7 +18,6 @@ from vitreous.errors import DamagedFileError
 from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.native import fingerprint
 from vitreous.tensor_file import parsing
-from vitreous.training.folder.access import create_folder
 from vitreous.use.explain.check.intervals import Estimate, estimate, resampled_means
 from vitreous.use.explain.check.protocols import LOWER_IS_BETTER, PROTOCOLS
 from vitreous.use.explain.methods import METHODS
@@ -172,7 +171,7 @@ class Faithfulness:
         paths = [folder / FILE, folder / "curves.png"]
         labels = {row.name: row.label for row in self.rows}
         picture = draw_curves(self.curves, labels, [row.name for row in self.rows if row.is_reference])
-        create_folder(folder)
+        atomic.create_folder(folder)
         atomic.write_bytes(paths[1], picture)
         atomic.write_json(paths[0], self.as_dict())
         return paths

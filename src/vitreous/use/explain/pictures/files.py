@@ -15,7 +15,7 @@ from vitreous import atomic
 from vitreous.errors import ConfigError
 from vitreous.paths import as_path, portable
 from vitreous.printable import printable
-from vitreous.training.folder.access import create_folder, create_numbered
+from vitreous.training.folder.access import create_numbered
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
@@ -61,7 +61,7 @@ def write_explanations(folder: Path, explanations: Iterable[Explanation], header
         SaveError: The folder could not be written; then it does not exist.
     """
     content: dict[str, Any] = {}
-    create_folder(folder.absolute().parent)
+    atomic.create_folder(folder.absolute().parent)
     atomic.write_folder(folder, lambda temporary: content.update(_fill(temporary, explanations, header)))
     return content
 

@@ -6,7 +6,7 @@ from math import ceil
 
 from vitreous.recipe.plan import show
 from vitreous.recipe.rules import by_num_images
-from vitreous.recipe.shipped.by_size import BY_SIZE
+from vitreous.recipe.shipped.from_scratch import BY_SIZE
 from vitreous.use.evaluate.headline import first_model_text
 from vitreous.use.html import markup
 from vitreous.use.report.figures import draw_curves

@@ -246,6 +246,12 @@ def test_non_empty_folder_is_refused_and_an_empty_one_is_filled(folder: Path, tm
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == before
 
 
+def test_folder_below_a_file_is_a_save_error(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SaveError, match=r"/file: cannot be created \(File exists\); choose another folder with --out$"):
+        written(folder, tmp_path / "file" / "out")
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_stopped_or_failed_writing_leaves_no_files(
     error: BaseException | type[BaseException], folder: Path, tmp_path: Path
