@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from vitreous.errors import AssumptionWarning, ConfigError
 from vitreous.paths import as_path
-from vitreous.printable import printable_value
 from vitreous.use.run import Run
 from vitreous.use.series.series import Series
+from vitreous.wording import printable_value
 
 if TYPE_CHECKING:
     from vitreous.data.sources import Dataset

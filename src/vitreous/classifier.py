@@ -17,12 +17,11 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from vitreous.api import log
 from vitreous.data.sources import open_object
 from vitreous.errors import ConfigError, DecodeError
-from vitreous.printable import printable_value
 from vitreous.training.request import TrainRequest, with_options
 from vitreous.training.start import run_training
 from vitreous.use.predict.inputs import name_of
 from vitreous.use.predict.predictor import Predictor
-from vitreous.wording import plural
+from vitreous.wording import plural, printable_value
 
 _OPTIONS = ("epochs", "pretrained", "img_size", "batch_size", "lr", "device", "seed")
 _KEYS = {"data.test_ratio": 0.0, "data.on_error": "error"}

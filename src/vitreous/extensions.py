@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vitreous.errors import ConfigError, UnknownNameError
-from vitreous.printable import printable
+from vitreous.wording import printable
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

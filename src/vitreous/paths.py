@@ -7,7 +7,7 @@ import sys
 from pathlib import Path, PurePath
 
 from vitreous.errors import ConfigError
-from vitreous.printable import printable_value
+from vitreous.wording import printable_value
 
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096
 """Bytes that Linux allows for the name of a file, and for a path."""

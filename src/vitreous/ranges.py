@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.paths import is_possible
-from vitreous.printable import printable, printable_value
+from vitreous.wording import printable, printable_value, show
 
 NOUNS = {bool: "true or false", int: "whole number", float: "number", str: "text"}
 ANY_LENGTH = -1
@@ -120,7 +120,7 @@ class Rule:
         near = get_close_matches(got, self.choices, n=1) if self.kind is str else []
         if near:
             return f"did you mean {near[0]}?"
-        return self.hint or f"the default is {as_word(self.default)}"
+        return self.hint or f"the default is {show(self.default)}"
 
     def _has_type(self, value: object) -> bool:
         if self.length and not (isinstance(value, tuple) and self.length in (len(value), ANY_LENGTH)):
@@ -217,10 +217,3 @@ def rule_of(annotation: Any) -> Rule:
         length = ANY_LENGTH if arguments[1:] == (Ellipsis,) else len(arguments)
         return replace(rule_of(arguments[0]), length=length)
     return Rule(annotation, interval=Interval("(-inf, inf)") if annotation is float else None)
-
-
-def as_word(value: object) -> str:
-    """Write a value as on the command line: `none`, `true`, `0.1`."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)

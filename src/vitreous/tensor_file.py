@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitreous import atomic
 from vitreous.errors import DamagedFileError, VitreousError
-from vitreous.printable import printable_error
+from vitreous.wording import printable_error
 
 
 class TensorFile:

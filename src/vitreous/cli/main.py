@@ -29,8 +29,8 @@ from vitreous.cli.next_steps import next_steps
 from vitreous.errors import ClippedWarning, NonFiniteError, UnknownNameError, VitreousError, nearest
 from vitreous.extensions import IMPORTED, import_file
 from vitreous.heap import keep_freed_memory
-from vitreous.printable import printable
 from vitreous.threads import let_threads_sleep
+from vitreous.wording import printable
 
 _python_shows_warning = warnings.showwarning
 

@@ -12,9 +12,8 @@ from rich.console import Console
 
 from vitreous.errors import VitreousError
 from vitreous.file_locks import try_lock
-from vitreous.printable import visible
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
-from vitreous.wording import plural
+from vitreous.wording import plural, visible
 
 Commands = list[tuple[str, str]]
 """Commands, each with its purpose."""

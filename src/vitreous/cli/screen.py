@@ -10,12 +10,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from vitreous.printable import visible
-from vitreous.recipe.plan import show
 from vitreous.training.folder.progress import RunProgress
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, first_model_text, never_predicted_text
 from vitreous.use.evaluate.multilabel import labels_text
-from vitreous.wording import duration, plural
+from vitreous.wording import duration, plural, show, visible
 
 _PLAIN_LINES = 20
 """Approximate number of progress lines of a run when the output is not a terminal."""

@@ -18,8 +18,7 @@ from vitreous.data.sources.rows import open_rows
 from vitreous.data.sources.source import DROPPED, FIXED_TRAIN
 from vitreous.data.sources.spelling import did_you_mean, in_class_order
 from vitreous.errors import ConfigError, DataError, nearest
-from vitreous.printable import printable
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable
 
 ACTIONS = ("keep", "drop", "relabel", "relabel:new", *(f"split:{split}" for split in SPLITS), "merge")
 

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from vitreous.data.label_sets import LabelArray, check_label_names, split_labels, truth_table
 from vitreous.errors import DataError
-from vitreous.printable import printable
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable
 
 Task = Literal["auto", "single", "multilabel", "unlabeled"]
 """One label per image, several, or none; `auto` decides by the data."""

@@ -13,8 +13,7 @@ from jaxtyping import Shaped
 from numpy.typing import NDArray
 
 from vitreous.errors import DataError, nearest
-from vitreous.printable import printable
-from vitreous.wording import plural
+from vitreous.wording import plural, printable
 
 LabelArray = Shaped[np.ndarray, "samples *classes"]
 """Class indices, int64 `[n]`; or truth values, bool `[n, classes]`."""

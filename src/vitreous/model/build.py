@@ -14,9 +14,9 @@ from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.presets import config_for
 from vitreous.model.init import initialize
 from vitreous.model.vit import VisionTransformer
-from vitreous.printable import printable_value
 from vitreous.ranges import Interval, check_value, rule_of
 from vitreous.seeding import derive
+from vitreous.wording import printable_value
 
 _TIMM_ARGUMENTS = {
     "pretrained": "names here come without weights; open a file, folder or hub name with vitreous.load_model",

@@ -11,10 +11,9 @@ from vitreous.data.survey.facts import DataFacts
 from vitreous.errors import ConfigError
 from vitreous.extensions import find_extension
 from vitreous.model.config.divisibility import patch_sizes
-from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.without_labels import check_without_labels
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, show
 
 FEW_TOKENS = 16
 FEW_TEST_IMAGES = 384

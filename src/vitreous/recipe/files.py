@@ -7,9 +7,9 @@ import yaml
 
 from vitreous import atomic
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.printable import printable_error
 from vitreous.recipe import keys
 from vitreous.recipe.run_config import RunConfig
+from vitreous.wording import printable_error
 
 _MAX_BYTES = 1 << 20
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from vitreous.errors import ConfigError
 from vitreous.model.config.divisibility import CONVOLUTIONS, divisors, is_power_of_two, patch_sizes
-from vitreous.recipe.plan import Choice, show
+from vitreous.recipe.plan import Choice
 from vitreous.recipe.rules import AUGMENTATION_KEYS
+from vitreous.wording import show
 
 _Values = Mapping[str, Any]
 _FEWEST_PATCHES = 4

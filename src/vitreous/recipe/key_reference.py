@@ -5,8 +5,9 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-from vitreous.ranges import Rule, as_word
+from vitreous.ranges import Rule
 from vitreous.recipe.keys import ROOMS, rules
+from vitreous.wording import show
 
 INTRODUCTION = (
     "Every key can be set on the command line (`vitreous train DATA --optim.lr 3e-4`), in Python "
@@ -51,7 +52,7 @@ def rows(room: str) -> list[Row]:
             key=key,
             kind=_type(rule),
             values=", ".join(map(str, rule.choices)) or _range(rule),
-            default="" if rule.is_required else as_word(rule.default),
+            default="" if rule.is_required else show(rule.default),
             meaning=meanings.get(key.partition(".")[2], ""),
         )
         for key, rule in rules().items()

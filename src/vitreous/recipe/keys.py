@@ -17,9 +17,9 @@ from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import FORMER_NAMES, ModelConfig
 from vitreous.objective.config import ObjectiveConfig, uses_labels
 from vitreous.optim.config import OptimConfig
-from vitreous.printable import printable, printable_value
 from vitreous.ranges import Rule, check_value, rules_of
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig, TrainConfig
+from vitreous.wording import printable, printable_value
 
 ROOMS: dict[str, type] = {
     "data": DataConfig,

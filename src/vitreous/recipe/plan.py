@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitreous.data.sources.source import as_text
-from vitreous.ranges import as_word
 from vitreous.recipe.pace import Pace
 from vitreous.recipe.run_config import RunConfig
+from vitreous.wording import show
 
 ASKED = "you asked for it"
 
@@ -65,14 +65,6 @@ class Plan:
             ]
         )
         return as_text(page)
-
-
-def show(value: object) -> str:
-    """Return a value as it is written on the command line, e.g. `24x36`, `true`, `0.001` or `none`."""
-    if isinstance(value, tuple):
-        separator = "x" if all(isinstance(item, int) for item in value) else ","
-        return separator.join(map(as_word, value))
-    return as_word(value)
 
 
 def _cell(text: str) -> str:

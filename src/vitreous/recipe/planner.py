@@ -11,12 +11,13 @@ from vitreous.recipe import keys
 from vitreous.recipe.check import check_fits, consequences
 from vitreous.recipe.implied import implied
 from vitreous.recipe.pace import EVALUATION_SPEEDUP, STEP_OVERHEAD, Pace, time_limit
-from vitreous.recipe.plan import ASKED, Choice, Plan, show
+from vitreous.recipe.plan import ASKED, Choice, Plan
 from vitreous.recipe.rare_classes import rare_class_choices
 from vitreous.recipe.rules import BY_OPTIMIZER, LADDER, MAX_STRETCH, by_num_images, learning_rate, patch_size_for
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.shipped import recipe_for, recipe_named
 from vitreous.recipe.short_runs import longer_warmup, softened
+from vitreous.wording import show
 
 MeasurePace = Callable[[RunConfig], Pace]
 """Trains a temporary model for a moment and returns the time of its steps on this machine."""

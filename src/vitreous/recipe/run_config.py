@@ -11,6 +11,7 @@ from vitreous.model.parts.attention import AttentionKernel
 from vitreous.objective.config import ObjectiveConfig
 from vitreous.optim.config import OptimConfig
 from vitreous.ranges import Hint, Interval, check_fields
+from vitreous.wording import show
 
 MODEL_INPUT_KEYS = ("img_size", "in_chans", "num_classes")
 """Fields of ModelConfig that are keys of the data; the model takes over their values."""
@@ -256,7 +257,7 @@ class RunConfig:
         start, end, patch_size = self.train.start_img_size, self.model.img_size, self.model.patch_size
         if start is None:
             return
-        text, full = "x".join(map(str, start)), "x".join(map(str, end))
+        text, full = show(start), show(end)
         if start[0] > end[0] or start[1] > end[1]:
             raise ConfigError(
                 f"train.start_img_size={text}: must be at most data.img_size={full}; half of that is usual"

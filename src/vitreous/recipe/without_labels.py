@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from vitreous.errors import ConfigError
 from vitreous.recipe import keys
-from vitreous.recipe.plan import Choice, show
+from vitreous.recipe.plan import Choice
 from vitreous.recipe.run_config import RunConfig
+from vitreous.wording import show
 
 NEED_LABELS = (
     "objective.teacher", "objective.distill", "objective.class_weights", "objective.logit_adjustment",

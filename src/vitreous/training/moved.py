@@ -10,13 +10,13 @@ from vitreous.data.config import DataConfig
 from vitreous.data.sources import PYTHON_PREFIX, Source, full_name
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import ConfigError, DataNotFoundError, RunError
-from vitreous.printable import printable_list
 from vitreous.recipe.files import read_config, write_config
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.folder.records import Listener, Recorder, read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.prepare import survey_again
 from vitreous.training.request import TrainRequest
+from vitreous.wording import printable_list
 
 
 def is_moved(request: TrainRequest) -> bool:

@@ -9,10 +9,10 @@ from typing import Annotated
 from vitreous.data.sources import Source
 from vitreous.errors import ConfigError
 from vitreous.paths import expanded
-from vitreous.printable import printable_value
 from vitreous.ranges import Interval, check_arguments
 from vitreous.recipe import keys
 from vitreous.training.folder.run_folder import SeriesFolder
+from vitreous.wording import printable_value
 
 _UNITS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 

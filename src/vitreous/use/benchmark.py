@@ -12,7 +12,6 @@ from torch.nn.functional import interpolate
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.errors import ConfigError, DamagedFileError, DataError, DecodeError, VitreousError
 from vitreous.paths import expanded
-from vitreous.printable import printable_error
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.use.export.openvino_ir import open_ir
 from vitreous.use.export.photos import decoded_pixels
@@ -20,7 +19,7 @@ from vitreous.use.export.proof import Answer, Photo, Photos, Proof, prove, pytho
 from vitreous.use.export.targets import TARGETS, open_onnx, open_program
 from vitreous.use.predict.inputs import list_images
 from vitreous.use.predict.predictor import Predictor
-from vitreous.wording import plural
+from vitreous.wording import plural, printable_error
 
 MOST_IMAGES = 200
 BATCH_SIZE = 32

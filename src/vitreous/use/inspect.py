@@ -27,7 +27,6 @@ from vitreous.model.weights.reading import hub_names
 from vitreous.model.weights.reading.files import IN_FOLDER, SUFFIXES, locate, open_weights
 from vitreous.model.weights.table import Hints
 from vitreous.paths import expanded
-from vitreous.printable import printable, printable_list
 from vitreous.training.folder.records import Listener, ignore
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.use.doctor.examiner import examine_data, examine_run
@@ -36,7 +35,7 @@ from vitreous.use.doctor.proposals import check_correctable, check_fix_path, wri
 from vitreous.use.embed.embedder import Embedder
 from vitreous.use.evaluate.headline import accuracy_text, baseline_text, never_predicted_text
 from vitreous.use.predict.predictor import find_model
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable, printable_list
 
 _MOST_ROWS = 200
 _NUMBER = re.compile(r"(?<=[._/])\d+(?=[._/])|(?<=_)\d+(?=[./])")

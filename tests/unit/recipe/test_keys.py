@@ -4,8 +4,8 @@ import pytest
 
 from vitreous.errors import ConfigError, UnknownNameError
 from vitreous.recipe import keys
-from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
+from vitreous.wording import show
 
 
 def as_words(value: object) -> str:

@@ -1,7 +1,8 @@
 import pytest
 
-from vitreous.recipe.plan import Choice, Plan, show
+from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.run_config import RunConfig
+from vitreous.wording import show
 
 
 def test_page_contains_summary_choices_with_reasons_and_notes(config: RunConfig) -> None:

@@ -20,13 +20,13 @@ from vitreous.errors import ConfigError, DamagedFileError, DataError, NotARunErr
 from vitreous.model.weights import load_model
 from vitreous.recipe import keys
 from vitreous.recipe.files import read_config, write_config
-from vitreous.recipe.plan import show
 from vitreous.training import series
 from vitreous.training.fit.checkpoint import list_checkpoints
 from vitreous.training.folder.access import open_run_folder
 from vitreous.training.folder.run_folder import RunFolder, SeriesFolder
 from vitreous.training.request import TrainRequest
 from vitreous.training.series import first_of, members, read_series, run_series
+from vitreous.wording import show
 
 Tiny = Callable[..., TrainRequest]
 

@@ -13,7 +13,6 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.reading import hub_names
 from vitreous.model.weights.table import Hints
 from vitreous.paths import expanded
-from vitreous.printable import printable
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.device import resolve_device
 from vitreous.use.explain.anatomy.anatomy import explain_model, place_of
@@ -27,7 +26,7 @@ from vitreous.use.explain.pictures.files import folder_for, write_explanations
 from vitreous.use.explain.shortcut_check import check_shortcuts, write_shortcuts
 from vitreous.use.predict.inputs import list_images, unreadable_text
 from vitreous.use.report.page import write_report
-from vitreous.wording import plural
+from vitreous.wording import plural, printable
 
 _MOST_ROWS = 40
 """Rows of the table on the screen; explanations.json has all."""

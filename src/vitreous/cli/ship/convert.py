@@ -6,8 +6,8 @@ from pathlib import Path
 from vitreous.cli.options import AsJson, Assignments, Switch, architecture_of
 from vitreous.cli.screen import Screen, print_json
 from vitreous.paths import expanded
-from vitreous.recipe.plan import show
 from vitreous.use.convert import convert as convert_weights
+from vitreous.wording import show
 
 
 def convert(

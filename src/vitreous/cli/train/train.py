@@ -26,7 +26,6 @@ from vitreous.cli.train.end import show_end
 from vitreous.errors import ConfigError
 from vitreous.recipe.files import as_yaml
 from vitreous.recipe.key_reference import as_text
-from vitreous.recipe.plan import show
 from vitreous.training.folder.records import Listener
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.machine.launch import launch
@@ -38,6 +37,7 @@ from vitreous.training.start import run_training, summarize
 from vitreous.use.report.page import complete, write_report
 from vitreous.use.series.automatic import add_folds
 from vitreous.use.series.page import sentences, table, write_summary
+from vitreous.wording import show
 
 
 @Parameter(name="*")

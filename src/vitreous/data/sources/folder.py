@@ -16,8 +16,7 @@ from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.source import SPLITS, FileSource, as_text
 from vitreous.data.sources.spelling import did_you_mean, in_class_order, split_of
 from vitreous.errors import DataError
-from vitreous.printable import printable
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable
 
 
 @dataclass

@@ -30,8 +30,7 @@ from vitreous.data.sources.spelling import (
     squeeze,
 )
 from vitreous.errors import DataError
-from vitreous.printable import printable
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable
 
 
 def open_table(path: Path, root: Path | None = None, task: Task = "auto") -> FileSource:

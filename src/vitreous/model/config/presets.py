@@ -8,8 +8,8 @@ from typing import Any
 from vitreous.errors import ConfigError, UnknownNameError, nearest
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.config.published import PUBLISHED, TAGS
-from vitreous.printable import printable
 from vitreous.ranges import check_value, rule_of
+from vitreous.wording import printable
 
 
 @dataclass(frozen=True)

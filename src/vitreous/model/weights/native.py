@@ -16,8 +16,8 @@ from vitreous.model.vit import VisionTransformer
 from vitreous.model.weights.formats import FORMATS
 from vitreous.model.weights.reading.strict import COPY_AGAIN, check_plausible, check_shapes, check_values
 from vitreous.model.weights.table import Row, Shapes, expected_shapes, read_tensors, refusals
-from vitreous.printable import printable_value
 from vitreous.tensor_file import TensorFile, checksum, open_tensor_file, write_tensor_file
+from vitreous.wording import printable_value
 
 METADATA_KEY = "vitreous"
 """Key of the safetensors header that marks a file as written by `save_model`."""

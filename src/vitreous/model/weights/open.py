@@ -22,7 +22,7 @@ from vitreous.model.weights.shapes import check_keys, shown, side_by_side
 from vitreous.model.weights.subtree import Part, choose_part, others
 from vitreous.model.weights.table import Format, Hints, Shapes, compact, expected_shapes, read_tensors
 from vitreous.paths import as_path
-from vitreous.printable import printable, printable_error, printable_list
+from vitreous.wording import printable, printable_error, printable_list
 
 _IMPLIES = {"head_dim": "num_heads"}
 """Field that the user gives -> field that follows from it and the shapes."""

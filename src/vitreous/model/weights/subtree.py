@@ -9,8 +9,7 @@ from vitreous.errors import ConfigError, DamagedFileError, nearest
 from vitreous.model.weights.formats import FORMATS
 from vitreous.model.weights.reading.files import WeightFile, canonical_names
 from vitreous.model.weights.table import Format, Shapes
-from vitreous.printable import printable, printable_list
-from vitreous.wording import plural
+from vitreous.wording import plural, printable, printable_list
 
 CHOICES = ("auto", "raw", "ema")
 """Values of `weights`; the name of a part of the file is another one."""

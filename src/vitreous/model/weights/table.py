@@ -12,7 +12,7 @@ from torch import Tensor
 from vitreous.errors import ConfigError
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
-from vitreous.printable import printable_list
+from vitreous.wording import printable_list
 
 Shapes = Mapping[str, tuple[int, ...]]
 Tensors = tuple[Tensor, ...]

@@ -14,9 +14,9 @@ from torch import Tensor
 from vitreous.errors import DamagedFileError
 from vitreous.model.vit import VisionTransformer
 from vitreous.optim.ema import Ema
-from vitreous.printable import printable_error
 from vitreous.training.machine.parallel import sharded_like
 from vitreous.training.step.horizon import Horizon
+from vitreous.wording import printable_error
 
 
 @dataclass

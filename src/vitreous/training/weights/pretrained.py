@@ -20,11 +20,11 @@ from vitreous.model.weights.subtree import choose_part
 from vitreous.model.weights.table import TRAINING_ONLY, Hints
 from vitreous.paths import expanded
 from vitreous.recipe import keys
-from vitreous.recipe.plan import Choice, Plan, show
+from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.run_config import MODEL_INPUT_KEYS, RunConfig
 from vitreous.training.weights.backbones import BACKBONES
 from vitreous.training.weights.provenance import Provenance, read_provenance, statistics_for
-from vitreous.wording import plural
+from vitreous.wording import plural, show
 
 AUTO = "auto"
 """The source that lets the plan choose a backbone."""

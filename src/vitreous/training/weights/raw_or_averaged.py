@@ -22,13 +22,12 @@ from vitreous.data.workers import Progress
 from vitreous.errors import VitreousError
 from vitreous.model.build import build_model
 from vitreous.model.cost.count import count_flops
-from vitreous.printable import printable, printable_error
 from vitreous.recipe.plan import Choice, Plan
 from vitreous.recipe.run_config import RunConfig
 from vitreous.training.machine.device import precision_of, resolve_device
 from vitreous.training.step.features import FEATURE_BATCH, compute_features
 from vitreous.training.weights.pretrained import Pretrained, load_into, open_pretrained
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable, printable_error
 
 MOST_IMAGES, LEAST_IMAGES = 1000, 100
 """At most this many training images are scored; for large models fewer, down to the smaller number."""

@@ -12,11 +12,11 @@ from vitreous.data.augmentation.operations import grayscale
 from vitreous.errors import ConfigError, OpenQuestionError
 from vitreous.model.change.reshape import resize_model
 from vitreous.model.vit import VisionTransformer
-from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
 from vitreous.tensors import Images
 from vitreous.training.weights.pretrained import Pretrained, open_pretrained
 from vitreous.training.weights.provenance import statistics_for
+from vitreous.wording import show
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and std of each channel, for pixels in [0, 1]."""

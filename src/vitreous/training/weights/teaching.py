@@ -17,7 +17,6 @@ from vitreous.data.loader import EvalLoader
 from vitreous.data.pixels.store import LazyStore, Store
 from vitreous.data.survey.facts import Survey
 from vitreous.errors import DamagedFileError
-from vitreous.recipe.plan import show
 from vitreous.recipe.run_config import RunConfig
 from vitreous.seeding import derive
 from vitreous.tensor_file import open_tensor_file, write_tensor_file
@@ -29,7 +28,7 @@ from vitreous.training.step.features import MOST_OUTPUT_BYTES, compute_features,
 from vitreous.training.weights.fitted_head import LEAST_PER_CLASS, MOST_IMAGES, fit_head
 from vitreous.training.weights.pretrained import Pretrained
 from vitreous.training.weights.teacher import build_teacher, has_head, own_statistics
-from vitreous.wording import plural
+from vitreous.wording import plural, show
 
 MOST_SHARE = 0.3
 """Share of a time budget after which the teacher sees no more images; the others keep their labels."""

@@ -18,7 +18,6 @@ from typing import Any, Self
 from vitreous import atomic
 from vitreous.errors import RunError
 from vitreous.paths import sha256
-from vitreous.printable import printable
 from vitreous.tensor_file import parsing
 from vitreous.training.folder.access import exclusive
 from vitreous.training.folder.records import Listener
@@ -26,6 +25,7 @@ from vitreous.use.batch.job import Job, Part
 from vitreous.use.predict.inputs import MOST_LISTED
 from vitreous.use.predict.predictor import BATCH_SIZE
 from vitreous.version import __version__
+from vitreous.wording import printable
 
 MANIFEST = "manifest.json"
 _FEWEST, _MOST, _USUAL_PARTS = 4, 128, 1000

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vitreous.printable import printable
-from vitreous.wording import duration, listed, plural
+from vitreous.wording import duration, listed, plural, printable
 
 _LONGEST_NAME = 60
 

@@ -16,7 +16,6 @@ from vitreous.model.weights import is_native, read_metadata
 from vitreous.model.weights.open import open_model
 from vitreous.model.weights.reading.files import open_weights
 from vitreous.model.weights.table import Hints
-from vitreous.printable import printable
 from vitreous.use.embed.embedder import Embedder, located
 from vitreous.use.explain.methods import DEFAULT, METHODS, method_named
 from vitreous.use.explain.pictures.explanation import Explanation
@@ -24,7 +23,7 @@ from vitreous.use.explain.target import Target
 from vitreous.use.explain.trace import TOKENS_AT_ONCE, check_explainable
 from vitreous.use.predict.inputs import images_of, name_of, read_batch
 from vitreous.use.predict.predictor import BATCH_SIZE, Prediction, Predictor
-from vitreous.wording import plural
+from vitreous.wording import plural, printable
 
 ALL = "all"
 """Name for every method."""

@@ -13,8 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 from scipy.stats import binom
 
-from vitreous.printable import printable
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable
 
 MIN_IMAGES = 10
 """Classes that are predicted for fewer images are not checked."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.printable import visible
+from vitreous.wording import visible
 
 _FOLDER = Path(__file__).with_name("programs")
 _PYTHON, _LIBRARY = "classify.py.txt", "library.py.txt"

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from vitreous.errors import ConfigError, MissingDependencyError, VitreousError, without_way_out
-from vitreous.printable import printable_error
 from vitreous.use.export.hub.card import write_readme
 from vitreous.use.export.hub.library import LIBRARIES, open_library, write_library
 from vitreous.use.export.openvino_ir import converted, save_ir
@@ -26,6 +25,7 @@ from vitreous.use.export.proof import Answer, Outputs, Photos, python_answer
 from vitreous.use.export.snippet import library_snippet
 from vitreous.use.export.whole import WholeModel
 from vitreous.use.predict.predictor import Predictor
+from vitreous.wording import printable_error
 
 Description = Mapping[str, object]
 """What a file says about itself, by key; each value is stored as JSON."""

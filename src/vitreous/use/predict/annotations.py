@@ -14,10 +14,10 @@ from vitreous import atomic
 from vitreous.data.sources.shards.files import is_address
 from vitreous.data.sources.shards.source import ShardImage
 from vitreous.errors import ConfigError
-from vitreous.printable import printable
 from vitreous.use.predict.listing import Named
 from vitreous.use.predict.predictor import Prediction
 from vitreous.use.predict.table import OPTIONAL, check_table_path
+from vitreous.wording import printable
 
 Format = Literal["label-studio", "fiftyone"]
 SUFFIX = ".json"

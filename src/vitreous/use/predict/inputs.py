@@ -20,8 +20,7 @@ from vitreous.data.sources.source import as_text
 from vitreous.data.workers import map_in_order
 from vitreous.errors import DataError, DataNotFoundError, DecodeError
 from vitreous.paths import expanded
-from vitreous.printable import printable_value
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable_value
 
 Stored = ShardImage | RemoteImage
 """An image in a tar file or at an address; its bytes are read when it is decoded."""

@@ -37,9 +37,9 @@ from vitreous.data.label_cells import MAX_CLASSES
 from vitreous.data.sources.rows import open_rows
 from vitreous.data.sources.spelling import in_class_order
 from vitreous.errors import ConfigError, DamagedFileError, DataError, nearest, optional_module
-from vitreous.printable import printable, printable_list
 from vitreous.tensor_file import parsing
 from vitreous.use.predict.predictor import Prediction
+from vitreous.wording import printable, printable_list
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 OPTIONAL = ("unfamiliar", "set", "rejected")

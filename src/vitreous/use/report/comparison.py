@@ -10,7 +10,6 @@ from vitreous.errors import ConfigError, DataError, without_way_out
 from vitreous.model.weights import read_metadata
 from vitreous.recipe.files import read_config
 from vitreous.recipe.keys import take_apart
-from vitreous.recipe.plan import show
 from vitreous.tensor_file import parsing
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
@@ -19,6 +18,7 @@ from vitreous.use.evaluate.stored import stored_score
 from vitreous.use.html import markup
 from vitreous.use.report.figures import draw_lines, evaluations
 from vitreous.use.series.compare import compare
+from vitreous.wording import show
 
 MOST_RUNS = 12
 _HEADER = ("run", "images", "accuracy", "95% interval", "", "difference", "95% interval", "verdict")

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vitreous.printable import printable
 from vitreous.use.evaluate.calibration import ReliabilityCurve
 from vitreous.use.html import markup
-from vitreous.wording import shortened
+from vitreous.wording import printable, shortened
 
 if TYPE_CHECKING:  # takes half a second to import, so it is imported when the first figure is drawn
     from matplotlib.axes import Axes

@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 
 from vitreous.data.workers import num_threads
 from vitreous.errors import DataError, UnknownNameError, VitreousError, nearest
-from vitreous.printable import printable
 from vitreous.use.predict.inputs import unreadable_text
 from vitreous.use.predict.predictor import BATCH_SIZE, Prediction
 from vitreous.use.serve import protocol
@@ -31,6 +30,7 @@ from vitreous.use.serve.metrics import Metrics
 from vitreous.use.serve.models import Models, ServedModel, heat_map
 from vitreous.use.serve.page import page_html
 from vitreous.version import __version__
+from vitreous.wording import printable
 
 _ABOUT: Mapping[str, Mapping[str, Any]] = {
     "/v2": {"name": "vitreous", "version": __version__, "extensions": []},

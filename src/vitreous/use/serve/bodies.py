@@ -11,9 +11,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from vitreous.errors import DecodeError
-from vitreous.printable import printable
 from vitreous.use.serve.fetch import Fetcher
 from vitreous.use.serve.protocol import MOST_IMAGES, Images
+from vitreous.wording import printable
 
 Content = bytes | str | DecodeError
 """An image file as it is, or in base64; or why it could not be fetched."""

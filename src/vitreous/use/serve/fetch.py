@@ -18,8 +18,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from starlette.exceptions import HTTPException
 
 from vitreous.errors import ConfigError, DecodeError
-from vitreous.printable import printable
 from vitreous.version import __version__
+from vitreous.wording import printable
 
 Take = Callable[[int], None]
 """Counts bytes that a request holds in memory. Raises HTTPException if they are too many."""

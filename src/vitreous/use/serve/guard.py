@@ -17,10 +17,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitreous.errors import ConfigError
-from vitreous.printable import printable
 from vitreous.use.serve.fetch import HOST, bracketed
 from vitreous.use.serve.metrics import Metrics
-from vitreous.wording import duration
+from vitreous.wording import duration, printable
 
 LOG = logging.getLogger("vitreous.serve")
 _WITHOUT_KEY = ("/", "/v2/health/live", "/v2/health/ready")

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import accumulate
 
-from vitreous.printable import printable
+from vitreous.wording import printable
 
 _LIMITS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _TIMES = "vitreous_request_duration_seconds"

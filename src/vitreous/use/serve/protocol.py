@@ -8,8 +8,8 @@ from pydantic_core import PydanticCustomError
 from starlette.exceptions import HTTPException
 
 from vitreous.errors import nearest
-from vitreous.printable import printable
 from vitreous.use.predict.predictor import BATCH_SIZE, Prediction, Predictor
+from vitreous.wording import printable
 
 MOST_IMAGES = BATCH_SIZE
 """Images of a request: a batch of `vitreous predict`, so that it has exactly the same answers."""

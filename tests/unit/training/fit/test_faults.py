@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from vitreous.model.weights import load_model
-from vitreous.recipe.plan import show
 from vitreous.training.fit.checkpoint import list_checkpoints
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.request import TrainRequest
 from vitreous.training.start import run_training
+from vitreous.wording import show
 
 pytestmark = [
     pytest.mark.slow,

@@ -22,10 +22,10 @@ from tests.unit.training.runs_of_a_group import train
 from vitreous.model.build import build_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.weights import load_model, save_model
-from vitreous.recipe.plan import show
 from vitreous.training.fit.checkpoint import list_checkpoints
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
+from vitreous.wording import show
 
 pytestmark = [
     pytest.mark.slow,

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from vitreous.data.sources.annotations.export import Entry, Export, text_in
 from vitreous.errors import DataError
-from vitreous.printable import printable, printable_value
-from vitreous.wording import plural
+from vitreous.wording import plural, printable, printable_value
 
 
 def read_coco(document: object, where: str, folder: Path) -> Export | None:

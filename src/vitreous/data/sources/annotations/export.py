@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitreous.errors import DataError, DataNotFoundError
-from vitreous.printable import printable_error, printable_value
+from vitreous.wording import printable_error, printable_value
 
 MAX_BYTES = 512 << 20
 """Larger files are not read: the content takes up to 20 times the memory. The largest file of COCO 2017 has 448 MB."""

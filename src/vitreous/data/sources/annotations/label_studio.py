@@ -15,8 +15,7 @@ from vitreous.data.sources.annotations.export import Entry, Export
 from vitreous.data.sources.image_files import is_image_name
 from vitreous.data.sources.spelling import COLUMN_SPELLINGS, columns_of, squeeze
 from vitreous.errors import DataError
-from vitreous.printable import printable_list
-from vitreous.wording import plural
+from vitreous.wording import plural, printable_list
 
 _OWN = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement", "annotations",
         "predictions")  # fmt: skip

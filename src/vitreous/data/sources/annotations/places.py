@@ -15,8 +15,7 @@ import numpy as np
 
 from vitreous.data.sources.annotations.export import Entry
 from vitreous.errors import DataError
-from vitreous.printable import printable
-from vitreous.wording import plural
+from vitreous.wording import plural, printable
 
 _OUTSIDE = re.compile(r"(?:([A-Za-z][A-Za-z0-9+.-]*):(?://[^/]*)?|~)?(?=[/\\])|data:")
 """The beginning of an absolute path, of a path on a Windows drive, and of an address up to the path in it."""

@@ -16,8 +16,7 @@ from vitreous.data.sources.annotations.yolo import find_names, read_yolo
 from vitreous.data.sources.image_files import is_image_name
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError
-from vitreous.printable import printable_list
-from vitreous.wording import plural
+from vitreous.wording import plural, printable_list
 
 _JSON_READERS: tuple[Reader, ...] = (read_coco, read_label_studio, read_fiftyone)
 _FORMATS = {

@@ -14,8 +14,7 @@ from vitreous.data.sources.paths import PackedPaths
 from vitreous.data.sources.source import FileSource
 from vitreous.data.sources.spelling import in_class_order
 from vitreous.errors import DataError
-from vitreous.printable import printable, printable_list
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable, printable_list
 
 
 def open_export(path: Path, root: Path | None = None, task: Task = "auto") -> FileSource | None:

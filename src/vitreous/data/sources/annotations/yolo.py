@@ -13,7 +13,7 @@ from vitreous.data.sources.annotations.export import Entry, Export, read_bytes
 from vitreous.data.sources.image_files import images_below
 from vitreous.data.sources.spelling import split_of
 from vitreous.errors import DataError
-from vitreous.printable import printable, printable_error
+from vitreous.wording import printable, printable_error
 
 _MOST_BYTES = 1 << 20
 _LISTS = ("classes.txt", "obj.names")

@@ -8,7 +8,7 @@ from vitreous.model.weights.huggingface.blocks import positions
 from vitreous.model.weights.huggingface.clip import WITHOUT_BIAS
 from vitreous.model.weights.shapes import count_blocks, img_size_of, resolve, way_out
 from vitreous.model.weights.table import TRANSPOSED, Format, Hints, Row, Shapes, chain, kernel, layer, row
-from vitreous.printable import printable_value
+from vitreous.wording import printable_value
 
 _BLOCKS = "transformer.resblocks"
 _HEAD_WIDTH = 64

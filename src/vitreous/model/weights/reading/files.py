@@ -9,7 +9,7 @@ from pathlib import Path
 from vitreous.errors import DamagedFileError, NotARunError
 from vitreous.model.weights.reading import hub, hub_names
 from vitreous.model.weights.reading.kinds import SUFFIXES, WeightFile, open_one, read_json
-from vitreous.printable import printable, printable_list
+from vitreous.wording import printable, printable_list
 
 __all__ = ["IN_FOLDER", "SUFFIXES", "WeightFile", "canonical_names", "locate", "open_weights"]
 

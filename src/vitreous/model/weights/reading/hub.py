@@ -21,7 +21,7 @@ from vitreous.errors import DamagedFileError, MissingDependencyError, NotARunErr
 from vitreous.model.weights.reading.hub_names import PREFIX, split
 from vitreous.model.weights.reading.kinds import SETTINGS
 from vitreous.paths import cache_folder_of, sha256
-from vitreous.printable import printable_error
+from vitreous.wording import printable_error
 
 __all__ = ["PREFIX", "Report", "Stored", "fetch", "stored"]
 

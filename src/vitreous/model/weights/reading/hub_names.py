@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from vitreous.errors import NotARunError
-from vitreous.printable import printable
+from vitreous.wording import printable
 
 PREFIX = "hf://"
 _NAME = re.compile(r"((?:[\w.-]{1,96}/)?[\w.-]{1,96})(?:@([\w.-]{1,96}))?", re.ASCII)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from vitreous.errors import DamagedFileError
 from vitreous.model.weights.reading.torch_file import open_archive, open_legacy
-from vitreous.printable import printable, printable_error
 from vitreous.tensor_file import open_tensor_file, parsing
+from vitreous.wording import printable, printable_error
 
 SUFFIXES = (".safetensors", ".npz", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 SETTINGS = ("config.json", "open_clip_config.json")

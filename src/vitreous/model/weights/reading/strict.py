@@ -11,7 +11,7 @@ from vitreous.errors import DamagedFileError
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.cost.count import count_parameters
 from vitreous.model.weights.table import Shapes
-from vitreous.printable import printable_list
+from vitreous.wording import printable_list
 
 COPY_AGAIN = "copy the file again, or retrain the model"
 _MAX_CLAIM = 10

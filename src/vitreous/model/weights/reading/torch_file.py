@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vitreous.errors import DamagedFileError
 from vitreous.model.weights.reading.inert import StoredTensor, Stub, read_pickle
-from vitreous.printable import printable, printable_list, printable_value
+from vitreous.wording import printable, printable_list, printable_value
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 """First pickle of a file that torch.save wrote before version 1.6."""

@@ -9,7 +9,7 @@ from vitreous.model.config.presets import config_for
 from vitreous.model.config.published import TIMM_POOLS
 from vitreous.model.weights.shapes import count_blocks, is_square, resolve, side_of, way_out
 from vitreous.model.weights.table import Hints, Shapes
-from vitreous.printable import printable_value
+from vitreous.wording import printable_value
 
 THETA_ROWS_FIRST = 10_000.0
 """timm's default rotary base. Models with it encode rows before columns, RoPE-ViT with base 100 columns before rows."""

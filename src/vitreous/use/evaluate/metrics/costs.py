@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vitreous.errors import ConfigError, UnknownNameError, nearest
-from vitreous.printable import printable, printable_value
 from vitreous.use.evaluate.metrics.scores import Numbers, Values
+from vitreous.wording import printable, printable_value
 
 Costs = Mapping[tuple[str, str], float] | Sequence[str]
 """(true class, predicted class) -> cost of that mistake; or texts such as `defect:good=20`. Other mistakes cost 1.

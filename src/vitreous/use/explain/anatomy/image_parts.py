@@ -10,7 +10,6 @@ from PIL import Image, ImageDraw
 
 from vitreous.data.label_sets import LabelArray, count_labels, is_multilabel, memberships
 from vitreous.model.parts.tokenizer import ImageTokenizer
-from vitreous.printable import printable
 from vitreous.seeding import derive, permutation
 from vitreous.training.fit.evaluate import are_right
 from vitreous.training.folder.records import Listener
@@ -24,7 +23,7 @@ from vitreous.use.explain.methods import DEFAULT, METHODS
 from vitreous.use.explain.pictures.contact_sheet import Strip, draw_sheet, scaled
 from vitreous.use.explain.relevance import positive_shares
 from vitreous.use.explain.sample import Positions, Sample
-from vitreous.wording import listed, plural
+from vitreous.wording import listed, plural, printable
 
 _MOST_CLASSES, _MOST_PATCHES = 20, 8
 _NUM_QUERIES, _NUM_NEAREST = 8, 6

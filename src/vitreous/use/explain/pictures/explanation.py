@@ -17,14 +17,13 @@ from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.data.sources.source import read_image_file
 from vitreous.errors import ConfigError, DecodeError
 from vitreous.paths import as_path
-from vitreous.printable import printable
 from vitreous.use.explain.methods import METHODS, Method
 from vitreous.use.explain.pictures.contact_sheet import scaled
 from vitreous.use.explain.pictures.figure import PANEL_PX, Texts, draw_figure, encoded, formats
 from vitreous.use.explain.pictures.finding import describe
 from vitreous.use.explain.pictures.geometry import View
 from vitreous.use.explain.pictures.overlay import ColorScale, lay_over
-from vitreous.wording import shortened
+from vitreous.wording import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

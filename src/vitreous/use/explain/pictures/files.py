@@ -14,12 +14,12 @@ from PIL import Image
 from vitreous import atomic
 from vitreous.errors import ConfigError
 from vitreous.paths import as_path, portable
-from vitreous.printable import printable
 from vitreous.training.folder.access import create_numbered
 from vitreous.use.explain.methods import METHODS
 from vitreous.use.explain.pictures.contact_sheet import SIDE_PX, Strip, draw_sheet, strips_on_sheet
 from vitreous.use.explain.pictures.explanation import Explanation
 from vitreous.use.explain.pictures.figure import PANEL_PX, encoded
+from vitreous.wording import printable
 
 _LONGEST, _LONGEST_BYTES = 80, 160
 """Characters, and bytes, that a picture takes from the name of its image. File systems allow 255 bytes."""

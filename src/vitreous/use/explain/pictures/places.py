@@ -7,14 +7,13 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from vitreous.printable import printable
 from vitreous.use.explain.pictures.contact_sheet import Strip, draw_sheet, scaled
 from vitreous.use.explain.pictures.geometry import View
 from vitreous.use.explain.pictures.overlay import ColorScale, lay_over
 from vitreous.use.explain.relevance import positive_shares
 from vitreous.use.explain.sample import Sample
 from vitreous.use.explain.shortcuts import Shortcut, places_near_border
-from vitreous.wording import plural
+from vitreous.wording import plural, printable
 
 _MOST_CLASSES, _NUM_EXAMPLES, _SIDE_PX = 12, 4, 120
 _GRAY, _OUTLINE = 128, "#00e5ff"

@@ -13,7 +13,6 @@ from typing import Any
 from vitreous.errors import ConfigError, DamagedFileError, SaveError, optional_module
 from vitreous.model.weights.reading.hub_names import PREFIX, repository
 from vitreous.paths import expanded, sha256
-from vitreous.printable import printable_error
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export.description import describe
 from vitreous.use.export.hub.card import write_readme
@@ -21,7 +20,7 @@ from vitreous.use.export.hub.library import LIBRARIES, write_library
 from vitreous.use.export.scratch import full_disk_explained
 from vitreous.use.export.snippet import library_snippet
 from vitreous.use.predict.predictor import Predictor, find_model
-from vitreous.wording import listed
+from vitreous.wording import listed, printable_error
 
 NEW, SAME, OTHER = "new", "already there", "replaces another"
 _DENIED = (401, 403)

@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from html import escape
 from math import ceil
 
-from vitreous.recipe.plan import show
 from vitreous.recipe.rules import by_num_images
 from vitreous.recipe.shipped.from_scratch import BY_SIZE
 from vitreous.use.evaluate.headline import first_model_text
 from vitreous.use.html import markup
 from vitreous.use.report.figures import draw_curves
 from vitreous.use.report.section import Advice, ReportInput, Section
-from vitreous.wording import plural
+from vitreous.wording import plural, show
 
 _WEIGHTS = {"trained": "the weights of the last step", "average": "the running average of the weights",
             "best": "the weights of the best evaluation",
