@@ -90,7 +90,7 @@ class VitreousClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             VitreousError: Training is not possible; `vitreous.errors` lists the errors.
         """
         X = list(X) if isinstance(X, Iterator) else X  # noqa: N806
-        is_flat = False
+        images, labels, is_flat = X, y, False
         if _are_images(X):
             images, labels = list(X), column_or_1d(y, warn=True)
             check_consistent_length(images, labels)

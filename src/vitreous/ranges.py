@@ -186,9 +186,13 @@ def check_arguments(function: Any, given: Mapping[str, object]) -> None:
         check_value(name, value, rule_of(hints[name]))
 
 
-@cache
 def rules_of(config: type) -> Mapping[str, Rule]:
-    """Return the rule of each field of a dataclass type."""
+    """Return the rule of each field of a dataclass type, read once per type."""
+    return _read_rules(config)
+
+
+@cache  # its type takes no class, so it has a function of its own
+def _read_rules(config: Any) -> Mapping[str, Rule]:
     hints = typing.get_type_hints(config, include_extras=True)
     rules = {field.name: (rule_of(hints[field.name]), field.default) for field in fields(config)}
     return {
