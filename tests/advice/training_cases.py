@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -189,22 +190,22 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
     for error, advice in ((full, "choose another folder with --out"), (FileExistsError(), "choose another folder")):
 
         def mkdir(self: Path, error: OSError = error, **options: Any) -> None:
-            if not options:
+            if not options["exist_ok"]:
                 raise error
             make(self, **options)
 
         with patch.object(Path, "mkdir", mkdir):
             yield lambda: create_run_folder(out, "x"), advice
-    with patch.object(Path, "mkdir", lambda self, **options: make(self, **options) if options else mkdir(self, full)):
+    with patch.object(Path, "mkdir", partialmethod(mkdir, full)):
         yield lambda: access.create_numbered(folder, "x"), "choose another folder with --out"
     assert create_run_folder(folder / "c", "x").checkpoints.is_dir()
     with patch.object(Path, "open", side_effect=full):
         yield lambda: Recorder(folder / "records.jsonl").record("x", {}), "free some space"
     Recorder(folder / "records.jsonl").record("x", {})
     with patch.dict(sys.modules, {"mlflow": None}):
-        yield lambda: _import("mlflow", "mlflow"), "pip install mlflow"
+        yield lambda: _import("mlflow"), "pip install mlflow"
     with patch.dict(sys.modules, {"mlflow": ModuleType("mlflow")}):
-        assert _import("mlflow", "mlflow")
+        assert _import("mlflow")
 
 
 @case
