@@ -76,14 +76,15 @@ def command_of(server: str, run: str, port: int, folder: Path) -> list[str]:
 
 async def load(port: int, body: bytes, kind: str, num_clients: int, seconds: float) -> dict[str, float]:
     """Ask with some clients for some seconds; return requests per second, and latencies in ms."""
-    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
+    request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
     end, latencies, errors = time.perf_counter() + seconds, [], 0
 
     async def client() -> None:
         nonlocal errors
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (began := time.perf_counter()) < end:
-            writer.write(head + body)
+            writer.write(request)
             answer = await reader.readuntil(b"\r\n\r\n")
             await reader.readexactly(int(re.search(rb"(?i)content-length: (\d+)", answer)[1]))
             latencies.append(time.perf_counter() - began)
@@ -150,6 +151,17 @@ def soak(run: str, image: bytes, num_requests: int) -> None:
         )
 
 
+def table_rows(runs: dict[str, dict]) -> list[str]:
+    """Return the rows of docs/serve.md: requests per second, and median and 99th percentile of the latency."""
+    rows = []
+    for name, stored in runs.items():
+        for count in next(iter(stored["clients"].values())):
+            found = [by_count[count] for by_count in stored["clients"].values()]
+            cells = [f"{each['requests_per_s']:.0f} ({each['p50_ms']:.0f} / {each['p99_ms']:.0f})" for each in found]
+            rows.append(f"| {name} | {count} | {' | '.join(cells)} |")
+    return rows
+
+
 def main() -> None:
     """Measure, store, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,9 +192,7 @@ def main() -> None:
         for server in servers
     }
     stored.setdefault("runs", {})[Path(options.run).name] = {"command": command_line(), "clients": measured}
-    for server, by_count in measured.items():
-        for count, found in by_count.items():
-            print(f"{server}, {count} clients: {found}")
+    print("\n".join(table_rows(stored["runs"])))
     path.write_text(json.dumps(stored, indent=1) + "\n")
 
 

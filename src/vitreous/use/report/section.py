@@ -98,11 +98,13 @@ class ReportInput:
 
     @property
     def data(self) -> str:
-        """The data as a word of a command, relative to the working folder; empty if one word cannot name it."""
+        """The data as a word of a command, with the shorter of both paths; empty if one word cannot name it."""
         source = self.config.data.source
         if self.config.data.root is not None or source.startswith(PYTHON_PREFIX):
             return ""
-        return quote(os.path.relpath(source) if Path(source).exists() else source)
+        if not Path(source).exists():
+            return quote(source)
+        return quote(min(os.path.relpath(source), str(Path(source).absolute()), key=len))
 
     def last(self, kind: str) -> Mapping[str, Any]:
         """Return the last record of a kind; empty if there is none."""

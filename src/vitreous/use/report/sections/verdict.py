@@ -1,7 +1,8 @@
 """Report input, other sections -> the first screen: how good, how certain, what is confused, what to do next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 from vitreous.training.weights.transfer import FEW_TESTED
 from vitreous.use.evaluate.evaluation import Evaluation
@@ -18,12 +19,13 @@ _MOST_ADVICE = 3
 def verdict_section(report: ReportInput, others: Sequence[Section]) -> Section:
     """Sum up the report; the advice is the most useful of all sections."""
     found, folds = report.evaluation, report.folder.folds
-    said = ["The run has no test or validation images, so its accuracy is unknown"]
+    said, scale = ["The run has no test or validation images, so its accuracy is unknown"], ""
     if isinstance(found, Evaluation):
         scores = found.score.as_dict()
         accuracy, details = accuracy_text(scores).split(" (", 1)
         said = [f"{accuracy} accuracy on {found.data}: {details[:-1]}", baseline_text(scores)]
         said.append(never_predicted_text(scores, most=10_000))
+        scale = _scale(scores)
     elif found is not None:
         said = [sentence.removeprefix("mAP ") for sentence in found.sentences()]
         said[0] = said[0].replace(" ", " mAP ", 1)
@@ -37,7 +39,20 @@ def verdict_section(report: ReportInput, others: Sequence[Section]) -> Section:
     todo = f"<h3>What to do next</h3>{advice_list(advice)}" if advice else ""
     numbers = {"data": found.data, **found.score.as_dict()} if found is not None else {}
     numbers |= {"sentences": said, "advice": [vars(each) for each in advice]}
-    return Section("verdict", "In short", (headline, markup.sentences(said[1:]), todo), numbers)
+    return Section("verdict", "In short", (headline, scale, markup.sentences(said[1:]), todo), numbers)
+
+
+def _scale(found: Mapping[str, Any]) -> str:
+    """Draw the accuracy, its interval, and always predicting the largest class on a scale from 0 to 100%."""
+    shares = (found["accuracy"], *found["interval_95"], found["majority_share"])
+    reached, low, high, always = (f"{500 * share:.1f}" for share in shares)
+    return (
+        '<svg class="scale" viewBox="0 0 500 38" aria-hidden="true">'
+        '<rect class="track" width="500" height="12" rx="3"/>'
+        f'<rect class="reached" width="{reached}" height="12" rx="3"/>'
+        f'<path d="M{low} 6H{high}M{low} 2V10M{high} 2V10M{always} 12V20"/>'
+        f'<text x="{always}" y="34" text-anchor="middle">largest class</text></svg>'
+    )
 
 
 def _advice(report: ReportInput) -> list[Advice]:
