@@ -21,7 +21,7 @@ def screenshot(page: Path, target: Path) -> None:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     with tempfile.TemporaryDirectory() as folder:
         shot = Path(folder) / "page.png"
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1120,1200", f"--screenshot={shot}"]
+        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--window-size=1320,1000", f"--screenshot={shot}"]
         subprocess.run([chromium, *options, page.resolve().as_uri()], check=True, capture_output=True)
         reduce(shot, target)
 
