@@ -14,12 +14,14 @@ from tests.advice.run_cases import model_file
 from tests.advice.training_cases import fruit
 from tests.advice.use_cases import finished
 from tests.advice.walk import Refusals, case
+from torch._inductor.exc import InvalidCxxCompiler
 
 from vitreous.data.decoding.preprocess import Preprocess
 from vitreous.model import ModelConfig, build_model
 from vitreous.model.weights import export_weights
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export import exporter, targets
+from vitreous.use.export.compiled import check_compiler
 from vitreous.use.export.exporter import export, read_exports
 from vitreous.use.export.hub import library
 from vitreous.use.export.hub.library import open_library, write_library
@@ -173,3 +175,5 @@ def models_that_a_format_cannot_have(folder: Path) -> Refusals:
     with patch("importlib.util.find_spec", return_value=None):
         yield lambda: TARGETS["onnx"].check_packages("onnx"), "pip install 'vitreous[export]'"
     TARGETS["torch"].check_packages("torch")
+    with patch("torch._inductor.cpp_builder.get_cpp_compiler", side_effect=InvalidCxxCompiler):
+        yield check_compiler, "install g++ or clang++, or name one in the environment variable CXX"

@@ -117,7 +117,7 @@ def _opened(path: Path, trust: bool) -> Model:
     if to == "html":
         raise ConfigError(f"{path}: a page runs in a browser, not here; leave it out")
     if to == "torch" and not trust:
-        raise ConfigError(f"{path}: PyTorch opens programs with pickle, which may run code; add --trust if you made it")
+        raise ConfigError(f"{path}: may contain code, which PyTorch would run; add --trust if you made it")
     TARGETS[to].check_packages(to)
     try:
         answer, about = _OPENED_BY[to](path)

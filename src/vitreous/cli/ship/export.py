@@ -47,8 +47,9 @@ def export(
 
     Args:
         run: Run folder; with --data also a model.safetensors file or hf://organization/name.
-        to: onnx, openvino (a folder), torch (a program for torch.export.load), html (a page in which the model runs,
-            without a network), hf (a folder for transformers) or timm (a folder for timm).
+        to: onnx, openvino (a folder), torch (a program for torch.export.load), aoti (the same, compiled for this
+            processor), html (a page in which the model runs, without a network), hf (a folder for transformers) or
+            timm (a folder for timm).
         out: File or folder to write; default: named after the run, in the current folder.
         data: Labeled photos to compare on: a folder, table or named data set; default: the held-out photos of the run.
         int8: Also try 8-bit weights, and keep the fastest file that is accurate enough (see --max-drop). For onnx and

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from vitreous.errors import ConfigError, MissingDependencyError, VitreousError, without_way_out
+from vitreous.use.export.compiled import check_compiler, compiler_of, is_package, open_package
 from vitreous.use.export.hub.card import write_readme
 from vitreous.use.export.hub.library import LIBRARIES, open_library, write_library
 from vitreous.use.export.openvino_ir import converted, save_ir
@@ -114,8 +115,17 @@ def _write_program(predictor: Predictor, path: Path, description: Description) -
     return open_program(path)[0]
 
 
+def _write_package(predictor: Predictor, path: Path, description: Description) -> Answer:
+    check_compiler()
+    _traced("aoti", compiler_of(_program("aoti", predictor), path, description))
+    with silent():
+        return open_package(path)[0]
+
+
 def open_program(path: Path) -> tuple[Answer, Mapping[str, str]]:
-    """Open a torch program, which may contain code in its pickles; return how it answers, and what it classifies."""
+    """Open a torch program or package, which may contain code; return how it answers, and what it classifies."""
+    if is_package(path):
+        return open_package(path)
     about = {"classes": "", "preprocess": "", "thresholds": ""}
     with path.open("rb") as file:
         module = torch.export.load(file, extra_files=about).module()
@@ -197,6 +207,7 @@ def _example(predictor: Predictor) -> torch.Tensor:
 
 
 TARGETS: Mapping[str, Target] = {
+    "aoti": Target(".pt2", (), _write_package),
     "hf": Target("", ("transformers",), partial(_write_library, "hf"), tolerance=1.0, extra="transformers"),
     "html": Target(".html", (), _write_page, tolerance=0.25, variant="int8"),
     "onnx": Target(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx),

@@ -88,7 +88,7 @@ def test_other_numbers_of_channels_have_a_program_in_python() -> None:
     assert snippets(Path("m.html"), "html", described) == {}
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch", "openvino", "hf", "timm"])
+@pytest.mark.parametrize("to", ["aoti", "onnx", "torch", "openvino", "hf", "timm"])
 def test_python_has_the_path_as_it_is(to: str) -> None:
     path = Path("😀 'ä' \\ \"b\" \x9b \u202e \U000e0041.file")
     described = describe(predictor_for(models.make_model()), RunFolder(Path("none")), "model")
