@@ -1,6 +1,7 @@
 """One run -> how fast eager PyTorch, torch.compile, ONNX Runtime and OpenVINO run it, and how often they agree.
 
     .venv/bin/python benchmarks/deploy.py runs/photos-1
+    .venv/bin/python benchmarks/deploy.py runs/photos-1 --data held-out     more photos than the test images of the run
 
 Needs the extras `export` and `openvino`. Everything answers for the same decoded photos of their own sizes, from gray
 levels to probabilities, so times include resizing. The first round compares up to `--images` held-out photos with eager
@@ -130,18 +131,20 @@ def main() -> None:
     """Measure the missing rounds, store each, and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--data", help="labeled photos that the run was not trained on; default: its test images")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--batch-size", type=int, default=32)
     options = parser.parse_args()
     path, content = results_file("deploy")
     predictor = Predictor.load(options.run)
-    asked = {"weights": fingerprint(predictor.model), "images": options.images, "batch_size": options.batch_size}
+    asked = {"weights": fingerprint(predictor.model), "batch_size": options.batch_size}
+    asked |= {"data": options.data, "images": options.images}
     runs = content.setdefault("runs", {})
     stored = runs.get(options.run.name, {})
     if stored.get("asked") != asked:
         stored = runs[options.run.name] = {"asked": asked, "command": command_line(), "proofs": {}, "rounds": []}
-    images = find_photos(options.run, predictor, None, ignore)
+    images = find_photos(options.run, predictor, options.data, ignore)
     python = python_answer(predictor)
     with tempfile.TemporaryDirectory(prefix="vitreous-deploy-") as folder:
         answers = in_torch(predictor) if len(stored["rounds"]) < options.rounds else {}

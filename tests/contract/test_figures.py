@@ -166,6 +166,14 @@ def test_table_of_other_tools_is_the_stored_one() -> None:
     assert table("docs/transfer.md", "| tool | clothing-96px |") == rows
 
 
+# docs/export.md and docs/serve.md.
+
+
+def test_tables_of_deployment_are_the_stored_ones() -> None:
+    assert table("docs/export.md", "| how it runs |") == printed_rows("deploy", results("deploy")["runs"])
+    assert table("docs/serve.md", "| model | clients |") == printed_rows("serve", results("serve")["runs"])
+
+
 # docs/explanations.md.
 
 
