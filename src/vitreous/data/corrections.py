@@ -17,7 +17,7 @@ from vitreous.data.sources.classes import check_classes, check_train_classes
 from vitreous.data.sources.rows import open_rows
 from vitreous.data.sources.source import DROPPED, FIXED_TRAIN
 from vitreous.data.sources.spelling import did_you_mean, in_class_order
-from vitreous.errors import ConfigError, DataError, nearest
+from vitreous.errors import ConfigError, DataError, DataNotFoundError, nearest
 from vitreous.wording import listed, plural, printable
 
 ACTIONS = ("keep", "drop", "relabel", "relabel:new", *(f"split:{split}" for split in SPLITS), "merge")
@@ -54,7 +54,10 @@ def read_corrections(path: Path) -> dict[str, Correction]:
     columns = Correction._fields
     if path.suffix.casefold() != ".csv":
         raise ConfigError(f"{_KEY}{path}: is not a .csv file; `vitreous inspect DATA --fix corrections.csv` writes one")
-    table = open_rows(path, ",".join(columns), "data.corrections")
+    try:
+        table = open_rows(path, ",".join(columns), "data.corrections")
+    except DataNotFoundError as error:  # that would say that the images are gone
+        raise DataError(str(error)) from error
     rows = list(table.rows)
     for name in columns[:4]:
         if table.columns.count(name) != 1:

@@ -65,7 +65,7 @@ def test_no_error_and_no_request(browser: Browser, page: Path) -> None:
     show(browser, page)
     assert browser.run('performance.getEntriesByType("resource").length') == 0
     assert browser.run("[...document.images].every((image) => image.complete && image.naturalWidth > 0)") is True
-    assert browser.run("getComputedStyle(document.querySelector('.headline')).fontWeight") == "650"
+    assert browser.run("getComputedStyle(document.querySelector('.headline')).fontWeight") == "700"
     assert browser.problems == []
 
 
