@@ -21,7 +21,6 @@ from vitreous.model import ModelConfig, build_model
 from vitreous.model.weights import export_weights
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.use.export import exporter, targets
-from vitreous.use.export.compiled import check_compiler
 from vitreous.use.export.exporter import export, read_exports
 from vitreous.use.export.hub import library
 from vitreous.use.export.hub.library import open_library, write_library
@@ -30,7 +29,7 @@ from vitreous.use.export.page.runtime import FILES, VERSION, read_runtime, runti
 from vitreous.use.export.proof import PYTHON, Proof
 from vitreous.use.export.resize import PillowResize
 from vitreous.use.export.snippet import check_language
-from vitreous.use.export.targets import TARGETS
+from vitreous.use.export.targets import TARGETS, check_compiler
 from vitreous.use.predict.predictor import Predictor
 
 NAMED = {"name": "model", "thresholds": None}

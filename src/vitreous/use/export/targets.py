@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 
 from vitreous.errors import ConfigError, MissingDependencyError, VitreousError, without_way_out
-from vitreous.use.export.compiled import check_compiler, compiler_of, is_package, open_package
 from vitreous.use.export.hub.card import write_readme
 from vitreous.use.export.hub.library import LIBRARIES, open_library, write_library
 from vitreous.use.export.openvino_ir import converted, save_ir
@@ -115,11 +115,47 @@ def _write_program(predictor: Predictor, path: Path, description: Description) -
     return open_program(path)[0]
 
 
+def check_compiler() -> None:
+    """Raise MissingDependencyError if there is no C++ compiler that PyTorch can use."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler as error:
+        raise MissingDependencyError(
+            "to=aoti: needs a C++ compiler; install g++ or clang++, or name one in the environment variable CXX"
+        ) from error
+
+
 def _write_package(predictor: Predictor, path: Path, description: Description) -> Answer:
+    """Compile a program with AOTInductor, to machine code for processors like this one."""
     check_compiler()
-    _traced("aoti", compiler_of(_program("aoti", predictor), path, description))
+    program, content = _program("aoti", predictor), io.BytesIO()
+    stored = {key: json.dumps(value) for key, value in description.items()}
+    compile_program: Any = torch._inductor.aoti_compile_and_package
+    settings = {"aot_inductor.metadata": stored}
+    _traced("aoti", partial(compile_program, program, package_path=content, inductor_configs=settings))
+    path.write_bytes(content.getbuffer())
     with silent():
         return open_package(path)[0]
+
+
+def is_package(path: Path) -> bool:
+    """Return True if a `.pt2` file has machine code instead of a program."""
+    with ZipFile(path) as archive:
+        return any("/data/aotinductor/" in name for name in archive.namelist())
+
+
+def open_package(path: Path) -> tuple[Answer, Mapping[str, str]]:
+    """Open a package, which runs its machine code; return how it answers, and what it says about itself."""
+    package: Any = torch._inductor.aoti_load_package(str(path))
+
+    @torch.no_grad()
+    def answer(photos: Photos) -> Outputs:
+        return tuple(part.numpy() for part in package(torch.from_numpy(photos)))
+
+    return answer, package.get_metadata()
 
 
 def open_program(path: Path) -> tuple[Answer, Mapping[str, str]]:

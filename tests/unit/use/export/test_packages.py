@@ -16,11 +16,10 @@ from torch._inductor.exc import InvalidCxxCompiler
 
 from vitreous.errors import MissingDependencyError
 from vitreous.training.folder.run_folder import RunFolder
-from vitreous.use.export.compiled import check_compiler, is_package
 from vitreous.use.export.description import describe
 from vitreous.use.export.proof import python_answer
 from vitreous.use.export.snippet import snippets
-from vitreous.use.export.targets import TARGETS, open_program
+from vitreous.use.export.targets import TARGETS, check_compiler, is_package, open_program
 
 
 @pytest.mark.slow
