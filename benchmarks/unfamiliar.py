@@ -63,6 +63,17 @@ def flagged(predictor: Predictor, outputs: Outputs) -> float:
     return round(float((predictor.familiarity.unfamiliar(*outputs) >= FLAGGED).mean()), 4)
 
 
+def table_rows(runs: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the rows of docs/unfamiliar.md: shares that are marked, and the AUROC of the score that the run uses."""
+    rows = []
+    for name, cases in runs.items():
+        rows.append(f"| {name} | its test images, {cases['data']} | {cases['flagged']:.0%} | – |")
+        for data, found in cases.items():
+            if isinstance(found, dict):
+                rows.append(f"| {name} | {data} | {found['flagged']:.0%} | {found[cases['used']]['auroc']:.2f} |")
+    return rows
+
+
 def main() -> None:
     """Measure all data sets, store the results, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,8 +89,9 @@ def main() -> None:
     held_out = read_outputs(folder.outputs)
     familiar = outputs_of(predictor, own, drawn((held_out.get("test") or held_out["val"]).indices, options.images))
     path, stored = results_file("unfamiliar")
-    cases = stored.setdefault("runs", {}).setdefault(name, {"used": predictor.familiarity.score})
-    cases |= {"num_images": len(familiar[0]), "flagged": flagged(predictor, familiar), "command": command_line()}
+    cases = stored.setdefault("runs", {}).setdefault(options.run.name, {})
+    cases |= {"data": name, "used": predictor.familiarity.score, "command": command_line()}
+    cases |= {"num_images": len(familiar[0]), "flagged": flagged(predictor, familiar)}
     print(f"{name}: {cases['flagged']:.1%} of the test images flagged, by {cases['used']}")
     for data in options.data:
         source = open_source(data)

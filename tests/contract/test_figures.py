@@ -174,6 +174,10 @@ def test_tables_of_deployment_are_the_stored_ones() -> None:
     assert table("docs/serve.md", "| model | clients |") == printed_rows("serve", results("serve")["runs"])
 
 
+def test_table_of_other_data_sets_is_the_stored_one() -> None:
+    assert table("docs/unfamiliar.md", "| run | images |") == printed_rows("unfamiliar", results("unfamiliar")["runs"])
+
+
 # docs/explanations.md.
 
 
