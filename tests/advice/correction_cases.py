@@ -70,6 +70,7 @@ def files_of_corrections(folder: Path) -> Refusals:
     data, file = photos(folder), folder / "fix.csv"
     table = several_labels(folder)
     yield lambda: read_corrections(data), "`vitreous inspect DATA --fix corrections.csv` writes one"
+    yield lambda: read_corrections(folder / "corrections.csv"), "check the file"
     assert main(["inspect", str(data), "--fix", str(folder / "corrections.csv")]) == 0
     assert corrected(open_source(data), folder / "corrections.csv")
     for text, advice, repaired in (
