@@ -138,7 +138,7 @@ def _write_package(predictor: Predictor, path: Path, description: Description) -
     _traced("aoti", partial(compile_program, program, package_path=content, inductor_configs=settings))
     path.write_bytes(content.getbuffer())
     with silent():
-        return open_package(path)[0]
+        return open_program(path)[0]
 
 
 def is_package(path: Path) -> bool:
@@ -147,24 +147,16 @@ def is_package(path: Path) -> bool:
         return any("/data/aotinductor/" in name for name in archive.namelist())
 
 
-def open_package(path: Path) -> tuple[Answer, Mapping[str, str]]:
-    """Open a package, which runs its machine code; return how it answers, and what it says about itself."""
-    package: Any = torch._inductor.aoti_load_package(str(path))
-
-    @torch.no_grad()
-    def answer(photos: Photos) -> Outputs:
-        return tuple(part.numpy() for part in package(torch.from_numpy(photos)))
-
-    return answer, package.get_metadata()
-
-
 def open_program(path: Path) -> tuple[Answer, Mapping[str, str]]:
-    """Open a torch program or package, which may contain code; return how it answers, and what it classifies."""
+    """Open a torch program or package, which may contain code; return how it answers, and what it says about itself."""
+    module: Any
     if is_package(path):
-        return open_package(path)
-    about = {"classes": "", "preprocess": "", "thresholds": ""}
-    with path.open("rb") as file:
-        module = torch.export.load(file, extra_files=about).module()
+        module = torch._inductor.aoti_load_package(str(path))
+        about = module.get_metadata()
+    else:
+        about = {"classes": "", "preprocess": "", "thresholds": ""}
+        with path.open("rb") as file:
+            module = torch.export.load(file, extra_files=about).module()
 
     @torch.no_grad()
     def answer(photos: Photos) -> Outputs:
