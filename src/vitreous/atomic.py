@@ -5,8 +5,9 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,23 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any, indent: int = 1) -> None:
     """Write a value as JSON to a file atomically. Raises SaveError if that fails; an old file is unchanged."""
     write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
+
+
+def plain(value: Any, digits: int | None = None) -> Any:
+    """Return arrays and numbers of numpy as values that JSON has, rounded if `digits` are given.
+
+    A number that is not finite becomes None. Keys become text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, digits) for key, item in value.items()}
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list | tuple):
+        return [plain(item, digits) for item in value]
+    if not isinstance(value, float):
+        return value
+    if not isfinite(value):
+        return None
+    return value if digits is None else round(value, digits)
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:

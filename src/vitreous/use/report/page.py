@@ -2,14 +2,11 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from math import inf
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from vitreous import atomic
 from vitreous.data.decoding.preprocess import Preprocess
@@ -107,8 +104,8 @@ def write_report(
         page = _page(report, sections)
         if (excess := len(page.encode()) - MOST_BYTES) > 0:
             page = _page(report, *_without_pictures(sections, excess))
-    numbers = {section.name: section.numbers for section in sections}
-    content = {"version": 1, "run": folder.path.resolve().name, "no_photos": no_photos, "sections": _plain(numbers)}
+    numbers = atomic.plain({section.name: section.numbers for section in sections})
+    content = {"version": 1, "run": folder.path.resolve().name, "no_photos": no_photos, "sections": numbers}
     atomic.write_json(page_file.with_suffix(".json"), content)
     atomic.write_text(page_file, page)
     if page_file == folder.report:
@@ -177,13 +174,3 @@ def _page(report: ReportInput, sections: Sequence[Section], num_dropped: int = 0
         script="".join(section.script for section in sections),
         links=[(section.name, section.title) for section in sections],
     )
-
-
-def _plain(value: Any) -> Any:
-    """Return arrays and numbers of numpy as plain values for JSON; a number that is not finite becomes None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.unit.use.report.test_page import Page
 
+from vitreous import atomic
 from vitreous.errors import DamagedFileError
 from vitreous.recipe.files import read_config
 from vitreous.training.fit.evaluate import score
@@ -80,7 +81,7 @@ def test_any_names_of_classes_and_images_leave_the_page_whole(make: Make) -> Non
     assert [attrs.get("type") for tag, attrs in page.tags if tag == "script"] == ["application/json", None]
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert not re.search("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe]", html)
-    plain = json.dumps(page_module._plain({section.name: section.numbers for section in sections}), allow_nan=False)
+    plain = json.dumps(atomic.plain({section.name: section.numbers for section in sections}), allow_nan=False)
     found = json.loads(plain)["mistakes"]
     assert {row["true"] for row in found["least_certain"]} <= set(NAMES)
 

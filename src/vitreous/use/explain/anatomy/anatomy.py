@@ -2,15 +2,13 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import isfinite
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import numpy as np
 import torch
 
 from vitreous import atomic
@@ -50,7 +48,8 @@ class ModelAnatomy:
 
     def as_dict(self) -> dict[str, Any]:
         """Return all findings and numbers as plain values for JSON; NaN becomes None."""
-        parts = {part.name: {"finding": part.finding, **_plain(part.numbers or {})} for part in self.parts}
+        parts = {part.name: {"finding": part.finding, **(part.numbers or {})} for part in self.parts}
+        parts = atomic.plain(parts, digits=6)
         return {"version": 1, "run": self.run, "data": self.data, "parts": parts}
 
     def save(self, out: str | Path | None = None) -> Path:
@@ -161,15 +160,3 @@ def _section(part: Part, picture: Path) -> Sequence[str]:
         f"<p><b>Normal:</b> {escape(caption.normal)} <b>Warning sign:</b> {escape(caption.warning)}</p>",
         f"<p><small>Source: {escape(caption.source)}.</small></p>",
     ]
-
-
-def _plain(value: Any) -> Any:
-    """Return arrays and numbers of numpy as plain values that JSON can store."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return round(value, 6) if isfinite(value) else None
-    return value
