@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from tests.contract.sources import ROOT
 
+from vitreous.recipe.forecast import LAW
+
 RESULTS = ROOT / "benchmarks" / "results" / "amd-epyc-2-cores"
 CASES = {
     "28 px, patch 4, width 128, depth 6, batch 128": "28 px p4 d128 L6",
@@ -118,6 +120,12 @@ def test_table_of_small_data_is_the_stored_one() -> None:
     assert shown == printed_rows("small_data", results("small_data")["runs"])
 
 
+def test_forecasts_are_those_of_the_stored_runs() -> None:
+    runs, forecast = results("small_data")["runs"], module("forecast")
+    assert table("docs/planning.md", "| data | first run |") == printed_rows("forecast", runs)
+    assert forecast.law_of(forecast.pairs(runs).values()) == LAW
+
+
 def test_more_time_does_not_give_a_worse_model() -> None:
     bends = module("small_data").bends
     assert bends(results("small_data")["runs"]) == []
@@ -191,13 +199,17 @@ def test_figures_of_planted_marks_are_the_stored_ones() -> None:
     models = results("shortcuts")["models"]
     planted = {key: found["moved"][found["planted"]] for key, found in models.items() if "planted" in found}
     signs = {key: share for key, share in planted.items() if key.startswith("sign-digits")}
-    digits = [share for key, share in planted.items() if key.startswith("mnist")]
+    digits = {key: share for key, share in planted.items() if key.startswith("mnist")}
+    low, high = sorted(share for key, share in digits.items() if models[key]["found"])
+    others = max(share for key, share in digits.items() if not models[key]["found"])
     clean = max(max(found["moved"].values()) for key, found in models.items() if key not in planted)
-    said = text("docs/explanations.md")
+    said = " ".join(text("docs/explanations.md").split())
     assert f"this corner moves {spread(list(signs.values()), '.0%')} of the predictions, and it is reported" in said
-    assert f"In models of digits, it moves at most {max(digits):.0%}" in said
+    assert f"In two of six models of digits, it moves {low:.0%} and {high:.0%}, and is reported" in said
+    assert f"hardly use the glyph, which moves at most {others:.0%}" in said
     assert f"no place moves more than {clean:.0%}" in said
-    assert {key for key, found in models.items() if found["found"]} == signs.keys()
+    found = {key for key, each in models.items() if each["found"]}
+    assert signs.keys() <= found <= planted.keys()
 
 
 # docs/speed.md.
