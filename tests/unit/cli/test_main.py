@@ -97,6 +97,7 @@ def test_help_of_a_command_has_the_whole_text_of_its_function(cli: Cli) -> None:
     said = " ".join(cli("completion", "--help").out.split())
     for shell in ("bash", "zsh", "fish"):
         assert f"For {shell}: vitreous completion {shell} >" in said
+    assert "create it with mkdir -p first" in said
     assert "For data, every image is decoded" in cli("inspect", "--help").out
     assert "For data" not in cli("--help").out
 
