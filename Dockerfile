@@ -1,6 +1,7 @@
 # docker build --tag vitreous .
-# docker run --rm --volume "$PWD:/work" vitreous train photos
+# docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" vitreous train photos
 #
+# `--user` makes the files of the run yours; without it, the user has the number 1000, and may not write into your folder.
 # `--build-arg EXTRAS=serve,export` installs optional parts. `--build-arg PIP_EXTRA_INDEX_URL=ADDRESS` adds a place where
 # pip looks for packages, e.g. for a build of torch for CPUs, which is smaller. With `docker run --gpus all` the GPUs of
 # the machine are used; `--shm-size 8g` helps several processes.
@@ -15,6 +16,8 @@ ARG PIP_EXTRA_INDEX_URL
 ARG EXTRAS=fast-jpeg,hub
 RUN --mount=from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir "$(ls /wheels/*.whl)[${EXTRAS}]"
-ENV MPLCONFIGDIR=/tmp VITREOUS_CACHE=/var/tmp/vitreous PYTHONDONTWRITEBYTECODE=1
+ENV HOME=/tmp MPLCONFIGDIR=/tmp VITREOUS_CACHE=/var/tmp/vitreous PYTHONDONTWRITEBYTECODE=1
+RUN install --directory --mode 1777 /work
 WORKDIR /work
+USER 1000:1000
 ENTRYPOINT ["vitreous"]

@@ -61,7 +61,8 @@ sbom: $(VENV)/installed  ## Write build/sbom.json (CycloneDX) and build/licenses
 	@mkdir -p build
 	$(PYTHON) -m venv build/.venv-sbom
 	build/.venv-sbom/bin/python -m pip install --quiet "cyclonedx-bom>=5" "pip-licenses>=5"
-	build/.venv-sbom/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json $(BIN)/python
+	sed "s/^dynamic = .*/version = \"$$($(BIN)/vitreous --version)\"/" pyproject.toml > build/pyproject.toml
+	build/.venv-sbom/bin/cyclonedx-py environment --pyproject build/pyproject.toml --output-reproducible --output-file build/sbom.json $(BIN)/python
 	build/.venv-sbom/bin/pip-licenses --python $(BIN)/python --format markdown --order license --with-urls --output-file build/licenses.md
 
 bench: .venv-bench/installed  ## Compare the speed with other libraries, half an hour; prints the table.

@@ -37,7 +37,7 @@ from vitreous.training.series import run_series
 from vitreous.training.start import run_training
 from vitreous.training.step.horizon import Horizon
 from vitreous.training.step.state import TrainState
-from vitreous.training.weights.pretrained import open_pretrained
+from vitreous.training.weights.pretrained import full_source, open_pretrained
 from vitreous.use.convert import convert
 
 COLORS = {"apple": ((220, 30, 40), 12), "kiwi": ((60, 190, 50), 12), "plum": ((80, 40, 170), 12)}
@@ -254,6 +254,8 @@ def pretrained_weights(folder: Path) -> Refusals:
     path = str(model_file(folder / "model.safetensors"))
     yield lambda: open_pretrained(path, {"model.depth": 3}), "remove this key"
     assert open_pretrained(path, {})
+    yield lambda: full_source("dinov2-smal"), "did you mean dinov2-small?"
+    assert full_source("dinov2-small").startswith("hf://")
     own = {key: value for key, value in TINY_KEYS.items() if not key.startswith("model.")}
     asked = replace(request(folder), values={**own, "train.pretrained": path, "model.pool": "map"})
     yield lambda: run_training(asked), "remove all model.* keys"

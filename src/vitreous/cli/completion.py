@@ -18,11 +18,14 @@ fi
 def completion(shell: str, /) -> None:
     """Print a script with which a shell completes commands, options, names and paths; new shells read it from a file.
 
-    For bash: `vitreous completion bash > ~/.local/share/bash-completion/completions/vitreous`.
+    For bash: `vitreous completion bash > ~/.local/share/bash-completion/completions/vitreous`. This needs the
+    package bash-completion.
 
     For zsh: `vitreous completion zsh > ~/.zfunc/_vitreous`, if `~/.zfunc` is in `$fpath`.
 
     For fish: `vitreous completion fish > ~/.config/fish/completions/vitreous.fish`.
+
+    The shell does not create a folder for the file: if it is missing, create it with `mkdir -p` first.
 
     Args:
         shell: bash, zsh or fish.

@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -221,9 +222,10 @@ def _explain(error: CycloptsError) -> str:
         return f"{error.argument.name}={printable(error.token.value)}: must be {kind}; see `{command} --help`"
     message = " ".join(str(error).split())
     if isinstance(error, UnknownOptionError):
-        _, is_near, near = message.partition("Did you mean ")
-        way_out = f"did you mean {near.strip('?. ')}?" if is_near else f"see `{command} --help`"
-        return f"{error.token.keyword or error.token.value}: no such option; {way_out}"
+        option, near = error.token.keyword or error.token.value, message.partition("Did you mean ")[2].strip("?. ")
+        is_near = get_close_matches(option.lstrip("-"), [near.lstrip("-")])  # the parser compares the dashes, too
+        way_out = f"did you mean {near}?" if is_near else f"see `{command} --help`"
+        return f"{option}: no such option; {way_out}"
     return message if "?" in message else f"{message.removesuffix('.')}; see `{command} --help`"
 
 

@@ -97,6 +97,7 @@ def test_help_of_a_command_has_the_whole_text_of_its_function(cli: Cli) -> None:
     said = " ".join(cli("completion", "--help").out.split())
     for shell in ("bash", "zsh", "fish"):
         assert f"For {shell}: vitreous completion {shell} >" in said
+    assert "create it with mkdir -p first" in said
     assert "For data, every image is decoded" in cli("inspect", "--help").out
     assert "For data" not in cli("--help").out
 
@@ -140,6 +141,7 @@ def test_version_is_that_of_the_package(cli: Cli) -> None:
         (["predict"], "RUN: missing argument of `vitreous predict`; see `vitreous predict --help`"),
         (["predict", "x"], "IMAGES: missing argument of `vitreous predict`; see `vitreous predict --help`"),
         (["inspect"], "THING: missing argument of `vitreous inspect`; see `vitreous inspect --help`"),
+        (["train", "digits", "--gpu"], "--gpu: no such option; see `vitreous train --help`"),
         (["inspect", "digits", "--jsn"], "--jsn: no such option; did you mean --json?"),
         (["push", "runs/x", "--dry-run"], "--dry-run: no such option; see `vitreous push --help`"),
         (["train", "--epoch", "3"], "--epoch: no such option; did you mean --epochs?"),

@@ -94,11 +94,14 @@ def parse_name(name: str) -> ParsedName:
     if bare not in PUBLISHED and (match is None or match["size"] not in sizes):
         rest = "_patch16_224" if match is None else match["rest"]
         known = [f"vit_{size}{rest}" for size in SIZES]
-        if not re.fullmatch(_ALMOST_PLAIN, bare):
+        likely = bare.lower().replace("-", "_")
+        if match is None and likely.startswith("vit"):
+            known += [f"vit_{size}" for size in SIZES]
+        if not re.fullmatch(_ALMOST_PLAIN, likely):
             known += PUBLISHED
         families = sorted({published.partition("_")[0] for published in PUBLISHED})
         hint = f"use a name such as vit_small_patch16_224; known families: {', '.join(f'{f}_…' for f in families)}"
-        raise UnknownNameError(f"model={printable(name)}: no such model; {nearest(bare, known, hint=hint)}")
+        raise UnknownNameError(f"model={printable(name)}: no such model; {nearest(likely, known, hint=hint)}")
     found = {} if match is None else match.groupdict()
     size = sizes.get(found.get("size", ""), SIZES["small"])  # Models whose name has no size define it in their changes.
     shape = {key: changes.pop(key) for key in ("embed_dim", "depth", "num_heads", "mlp_ratio") if key in changes}

@@ -1,13 +1,15 @@
 """Weights file, requested keys -> the keys that it decides, and a model that starts from its weights."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 
 from vitreous.data.survey.facts import DataFacts
-from vitreous.errors import ConfigError, OpenQuestionError, VitreousError
+from vitreous.errors import ConfigError, OpenQuestionError, UnknownNameError, VitreousError, nearest
 from vitreous.model.change.reshape import change_channels, resize_model
 from vitreous.model.config.model_config import ModelConfig
 from vitreous.model.vit import VisionTransformer
@@ -238,9 +240,14 @@ def full_source(source: str) -> str:
     """Return an absolute path, which stays valid if the run is resumed elsewhere, or a name of the hub.
 
     A backbone gets its name on the hub; `auto` and names of the hub are unchanged.
+
+    Raises:
+        UnknownNameError: No file has this name, but a backbone has a similar one.
     """
     if source in BACKBONES and not expanded(source).exists():
         return hub.PREFIX + BACKBONES[source].repo
+    if get_close_matches(source, BACKBONES) and not os.path.exists(expanded(source)):  # noqa: PTH110  Path raises errors
+        raise UnknownNameError(f"weights={source}: no such file or backbone; {nearest(source, BACKBONES)}")
     return source if source == AUTO or source.startswith(hub.PREFIX) else str(expanded(source).resolve())
 
 

@@ -39,6 +39,8 @@ def test_argument_of_zero_does_not_fall_back_to_the_name():
         ("vit_smal_patch16_224", "did you mean vit_small_patch16_224?"),
         ("vit_hug_patch14_518", "did you mean vit_huge_patch14_518?"),
         ("vit_bas", "did you mean vit_base?"),
+        ("vit-small", "did you mean vit_small?"),
+        ("ViT-Base-Patch16-224", "did you mean vit_base_patch16_224?"),
         ("vit_large_patch_224", "did you mean vit_large_patch16_224?"),
         ("vit_giant_patch14_dinov4", "did you mean vit_giant_patch14_dinov2?"),
         ("deit_bse_patch16_384", "did you mean deit_base_patch16_384?"),
