@@ -37,8 +37,7 @@ def write(path: Path, fill: Callable[[Path], None]) -> None:
         _fsync(path.parent)
     except OSError as error:
         raise SaveError(
-            f"{path}: could not be written ({error.strerror or error}); free some space or choose another folder "
-            "with --out"
+            f"{path}: could not be written ({error.strerror or error}); free some space or choose another folder"
         ) from error
     finally:
         with suppress(OSError):
@@ -121,7 +120,7 @@ def create_folder(path: Path, *, parents: bool = True, is_new: bool = False) -> 
     except OSError as error:
         if is_new and isinstance(error, FileExistsError):
             raise
-        raise SaveError(f"{path}: cannot be created ({error.strerror}); choose another folder with --out") from error
+        raise SaveError(f"{path}: cannot be created ({error.strerror}); choose another folder") from error
 
 
 def _next_to(path: Path) -> Path:

@@ -122,12 +122,22 @@ class MissingDependencyError(VitreousError, ImportError):
 
 
 def optional_module(name: str, needed_by: str, way_out: str) -> Any:
-    """Import an optional module. Raises MissingDependencyError, which ends with the way out, if it is missing."""
+    """Import an optional module. Raises MissingDependencyError, which ends with the way out, if it is missing.
+
+    Raises the same error if it is installed but its import fails, for example because a package that it needs does not
+    fit the installed version of PyTorch.
+    """
+    package = name.partition(".")[0]
     try:
         return import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise MissingDependencyError(f"{needed_by}: needs {package}, which is not installed; {way_out}") from error
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == package:
+            raise MissingDependencyError(f"{needed_by}: needs {package}, which is not installed; {way_out}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MissingDependencyError(
+            f"{needed_by}: {package} is installed, but cannot be imported ({reason}); install {package} and the "
+            "packages it needs again, in versions that fit each other"
+        ) from error
 
 
 def without_way_out(error: VitreousError) -> str:

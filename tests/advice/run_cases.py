@@ -183,7 +183,7 @@ def paths_to_write(folder: Path) -> Refusals:
         yield lambda check=check, name=name: check(folder / name), f"name a file, e.g. {folder}/{name}/{name}"
         check(folder / name / name)
     with patch.object(Path, "open", side_effect=OSError(28, "No space left on device")):
-        yield lambda: write_text(folder / "x", "x"), "free some space or choose another folder with --out"
+        yield lambda: write_text(folder / "x", "x"), "free some space or choose another folder"
     write_text(folder / "x", "x")
     source = str(model_file(folder / "model.safetensors"))
     yield lambda: convert(source, to="tim", out=folder / "y"), "did you mean timm?"

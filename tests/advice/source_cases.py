@@ -18,6 +18,7 @@ from tests.advice.walk import Refusals, case
 from tests.unit.data.sources.builders import tar
 from tests.unit.data.sources.test_huggingface import Rows, Value, rows
 
+from vitreous import errors
 from vitreous.data import label_cells, label_sets
 from vitreous.data.sources import check_task, open_object, open_source
 from vitreous.data.sources import rows as rows_of_tables
@@ -241,6 +242,8 @@ def addresses_of_tar_files(folder: Path) -> Refusals:
     files = fsspec.filesystem("memory")
     with patch.dict(sys.modules, {"fsspec": None}):
         yield lambda: open_source("memory://set"), "run `pip install 'vitreous[remote]'`"
+    with patch.object(errors, "import_module", side_effect=RuntimeError("no operator")):
+        yield lambda: open_source("memory://set"), "again, in versions that fit each other"
     with patch.object(fsspec.core, "url_to_fs", side_effect=ImportError("s3fs is not installed")):
         yield lambda: open_source("s3://bucket/a.tar"), "for https:// and s3:// run `pip install 'vitreous[remote]'`"
     yield lambda: open_source("memory://advice/b.tar"), "check the address"

@@ -184,10 +184,10 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
     yield lambda: check_free(folder / "a\udcff"), "choose another folder"
     full = OSError(28, "No space left on device")
     with patch.object(Path, "mkdir", side_effect=full):
-        yield lambda: create_run_folder(folder / "a", "x"), "choose another folder with --out"
-        yield lambda: access.create_numbered(folder, "x"), "choose another folder with --out"
+        yield lambda: create_run_folder(folder / "a", "x"), "choose another folder"
+        yield lambda: access.create_numbered(folder, "x"), "choose another folder"
     out, make = folder / "b", Path.mkdir
-    for error, advice in ((full, "choose another folder with --out"), (FileExistsError(), "choose another folder")):
+    for error, advice in ((full, "choose another folder"), (FileExistsError(), "choose another folder")):
 
         def mkdir(self: Path, error: OSError = error, **options: Any) -> None:
             if not options["exist_ok"]:
@@ -197,7 +197,7 @@ def folders_of_runs_that_cannot_be_created(folder: Path) -> Refusals:
         with patch.object(Path, "mkdir", mkdir):
             yield lambda: create_run_folder(out, "x"), advice
     with patch.object(Path, "mkdir", partialmethod(mkdir, full)):
-        yield lambda: access.create_numbered(folder, "x"), "choose another folder with --out"
+        yield lambda: access.create_numbered(folder, "x"), "choose another folder"
     assert create_run_folder(folder / "c", "x").checkpoints.is_dir()
     with patch.object(Path, "open", side_effect=full):
         yield lambda: Recorder(folder / "records.jsonl").record("x", {}), "free some space"

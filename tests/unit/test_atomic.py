@@ -28,7 +28,7 @@ def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(SaveError) as caught:
         atomic.write(path, half)
     assert str(caught.value) == (
-        f"{path}: could not be written (No space left on device); free some space or choose another folder with --out"
+        f"{path}: could not be written (No space left on device); free some space or choose another folder"
     )
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -83,7 +83,7 @@ def test_folder_in_the_place_of_a_file_is_a_save_error(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "x", "Not a directory")):
         with pytest.raises(SaveError) as caught:
             atomic.create_folder(path)
-        assert str(caught.value) == f"{path}: cannot be created ({reason}); choose another folder with --out"
+        assert str(caught.value) == f"{path}: cannot be created ({reason}); choose another folder"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows longer names")

@@ -1,10 +1,11 @@
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 
 from vitreous import errors
-from vitreous.errors import UnknownNameError, VitreousError, nearest
+from vitreous.errors import MissingDependencyError, UnknownNameError, VitreousError, nearest, optional_module
 from vitreous.model import create_model
 
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, VitreousError)]
@@ -86,3 +87,17 @@ def test_message_is_one_line_whatever_names_it_contains() -> None:
     assert str(UnknownNameError("a=\x1b[31mb\nc\udcff\u202e: no such ä …")) == (
         r"a=\x1b[31mb\nc\udcff\u202e: no such ä …"
     )
+
+
+def test_module_whose_import_fails_is_not_called_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_a.py").write_text("raise RuntimeError('operator nms does\\nnot exist')")
+    (tmp_path / "broken_b.py").write_text("import not_there")
+    monkeypatch.syspath_prepend(tmp_path)
+    way_out = "install {0} and the packages it needs again, in versions that fit each other"
+    for name, reason in (("broken_a", "operator nms does not exist"), ("broken_b", "No module named 'not_there'")):
+        with pytest.raises(MissingDependencyError) as caught:
+            optional_module(name, "to=x", "run `pip install x`")
+        said = f"to=x: {name} is installed, but cannot be imported ({reason}); {way_out.format(name)}"
+        assert str(caught.value) == said
+    with pytest.raises(MissingDependencyError, match=r"^to=x: needs not_there, which is not installed; run `pip"):
+        optional_module("not_there.part", "to=x", "run `pip install x`")

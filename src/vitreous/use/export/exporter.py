@@ -158,8 +158,7 @@ def _checked(
         check_value("max_drop", max_drop, rule_of(Annotated[float, Interval("[0, 100]", "1 is usual, in points")]))
     target.check_packages(to)
     name = hub_names.last_part(run) or (run.resolve().name if run.is_dir() else run.stem)
-    ending = f"-aoti{suffix}" if to == "aoti" else suffix or f"-{to}"  # both kinds of programs of torch end in .pt2
-    path = expanded(out) if out is not None else Path(f"{name}{ending}")
+    path = expanded(out) if out is not None else Path(f"{name}{TARGETS[to].ending}")
     if suffix:
         check_table_path(path, (suffix,), f"model{suffix}")
     elif not path.parent.is_dir():

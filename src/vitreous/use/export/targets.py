@@ -44,7 +44,7 @@ class Target:
     """A file format.
 
     Attributes:
-        suffix: Ending of its files; empty if it is a folder.
+        ending: What the name of the model is followed by in the default name of a file or folder.
         packages: Packages that write and run them.
         write: Writes a model with a description of it, and returns how the file answers.
         tolerance: Largest difference of a probability from Python's. One gray level in many pixels may change it a
@@ -54,12 +54,17 @@ class Target:
         extra: What pip installs for it.
     """
 
-    suffix: str
+    ending: str
     packages: tuple[str, ...]
     write: Callable[[Predictor, Path, Description], Answer]
     tolerance: float = 0.01
     variant: str = "float32"
     extra: str = "vitreous[export]"
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of its files; empty if it is a folder."""
+        return Path(f"model{self.ending}").suffix
 
     def check_packages(self, to: str) -> None:
         """Raise MissingDependencyError if a package is missing."""
@@ -235,11 +240,11 @@ def _example(predictor: Predictor) -> torch.Tensor:
 
 
 TARGETS: Mapping[str, Target] = {
-    "aoti": Target(".pt2", (), _write_package),
-    "hf": Target("", ("transformers",), partial(_write_library, "hf"), tolerance=1.0, extra="transformers"),
+    "aoti": Target("-aoti.pt2", (), _write_package),
+    "hf": Target("-hf", ("transformers",), partial(_write_library, "hf"), tolerance=1.0, extra="transformers"),
     "html": Target(".html", (), _write_page, tolerance=0.25, variant="int8"),
     "onnx": Target(".onnx", ("onnx", "onnxscript", "onnxruntime"), write_onnx),
-    "openvino": Target("", ("openvino", "nncf"), _write_openvino, extra="vitreous[openvino]"),
-    "timm": Target("", ("timm",), partial(_write_library, "timm"), tolerance=1.0, extra="timm"),
+    "openvino": Target("-openvino", ("openvino", "nncf"), _write_openvino, extra="vitreous[openvino]"),
+    "timm": Target("-timm", ("timm",), partial(_write_library, "timm"), tolerance=1.0, extra="timm"),
     "torch": Target(".pt2", (), _write_program),
 }

@@ -51,6 +51,7 @@ _VERSION = {"parameters": [{"name": "version", "in": "path", "required": True, "
 _REFUSED: dict[int | str, Any] = {n: {"model": protocol.Problem} for n in (400, 401, 403, 404, 413, 422, 503)}
 _PREDICTIONS = {**_REFUSED, 200: {"model": protocol.Predictions}}
 _FINDING = {"X-Finding": {"description": "Where the relevance lies.", "schema": {"type": "string"}}}
+_TEXT = {401: _REFUSED[401], 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 _PICTURE = {**_REFUSED, 200: {"content": {"image/png": {"schema": _FILE}}, "headers": _FINDING}}
 
 
@@ -183,7 +184,7 @@ def create_app(service: Service, limits: Limits, keys: Sequence[str], hosts: Col
         app.add_api_route(path, partial(_json, about), summary="About the server")
     key = [Depends(HTTPBearer(scheme_name="key", auto_error=False))] if keys else []  # `Guard` checks it
     add: Any = partial(app.router.add_api_route, dependencies=key)
-    add("/metrics", service.prometheus, response_class=PlainTextResponse, responses={401: _REFUSED[401]})
+    add("/metrics", service.prometheus, response_class=Response, responses=_TEXT)
     posted: dict[str, Any] = {"methods": ["POST"], "route_class_override": _Direct}
     taken: dict[str, Any] = {"requestBody": _body(protocol.MOST_IMAGES), "parameters": _QUERY[:2]}
     add("/predict", service.predict, responses=_PREDICTIONS, openapi_extra=taken, **posted)

@@ -88,7 +88,7 @@ def test_folder_that_cannot_be_created_is_a_save_error(tmp_path):
     for path, reason in ((tmp_path / "file", "File exists"), (tmp_path / "file" / "x", "Not a directory")):
         with pytest.raises(SaveError) as caught:
             export_weights(model, path, to="hf")
-        assert str(caught.value) == f"{path}: cannot be created ({reason}); choose another folder with --out"
+        assert str(caught.value) == f"{path}: cannot be created ({reason}); choose another folder"
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors", "x.npz"])

@@ -310,7 +310,7 @@ def test_full_disk_is_an_error_and_does_not_damage_earlier_checkpoints(
         save_among_photos()
     message = str(caught.value)
     path = small_disk / f"step-{state.step:09d}.safetensors"
-    reason = "could not be written (No space left on device); free some space or choose another folder with --out"
+    reason = "could not be written (No space left on device); free some space or choose another folder"
     assert message == f"{path}: {reason}"
     assert list_checkpoints(small_disk) == saved[-2:]
     assert not list(small_disk.glob(".*"))

@@ -103,11 +103,11 @@ def test_path_of_a_file_is_an_error() -> None:
         check_free(Path("mine"))
     with pytest.raises(SaveError) as caught:
         create_run_folder(Path("mine/below"), "digits")
-    assert str(caught.value) == "mine/below: cannot be created (Not a directory); choose another folder with --out"
+    assert str(caught.value) == "mine/below: cannot be created (Not a directory); choose another folder"
 
 
 def test_name_that_is_too_long_is_an_error() -> None:
-    with pytest.raises(SaveError, match=r"cannot be created \(File name too long\); choose another folder with --out$"):
+    with pytest.raises(SaveError, match=r"cannot be created \(File name too long\); choose another folder$"):
         create_run_folder(None, "x" * 300)
 
 

@@ -98,6 +98,17 @@ def test_python_has_the_path_as_it_is(to: str) -> None:
     assert all(letter.isprintable() or letter == "\n" for letter in program)
 
 
+@pytest.mark.parametrize("to", ["aoti", "onnx", "torch", "openvino", "hf", "timm"])
+def test_python_begins_with_what_to_install(to: str) -> None:
+    described = describe(predictor_for(models.make_model()), RunFolder(Path("none")), "model")
+    program = snippets(Path("m"), to, described)["python"]
+    imports = [node for node in ast.walk(ast.parse(program)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {item.name for node in imports if isinstance(node, ast.Import) for item in node.names}
+    installed = set(program.splitlines()[0].removeprefix("# pip install ").split())
+    brought = {"timm": {"torch"}, "onnx": {"numpy"}, "openvino": {"numpy"}}.get(to, set())
+    assert (names - {"json", "sys"}) | {"pillow"} == installed | brought
+
+
 def test_language_that_does_not_fit_is_refused() -> None:
     for to in ("onnx", "torch", "html"):
         check_language("python", to)

@@ -256,5 +256,10 @@ def test_openapi_describes_every_route_and_loads_nothing(client: Any) -> None:
         assert content[name]["application/json"]["schema"]["properties"]["urls"]["maxItems"] == most
         assert content[name]["multipart/form-data"]["schema"]["properties"]["images"]["maxItems"] == most
     assert {"200", "400", "401", "404", "413", "422", "503"} <= set(described["paths"]["/predict"]["post"]["responses"])
+    metrics = described["paths"]["/metrics"]["get"]["responses"]
+    assert {code: list(answer["content"]) for code, answer in metrics.items()} == {
+        "200": ["text/plain"],
+        "401": ["application/json"],
+    }
     assert "://" not in json.dumps(described)
     assert [client.get(path).status_code for path in ("/docs", "/redoc")] == [404, 404]

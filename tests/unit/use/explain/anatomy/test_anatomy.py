@@ -203,7 +203,7 @@ def test_a_model_on_the_hub_is_named_as_the_user_wrote_it() -> None:
 
 def test_folder_that_cannot_be_created_is_one_clear_error(run: Run, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SaveError, match=r"/file/page: cannot be created \(.*\); choose another folder with --out$"):
+    with pytest.raises(SaveError, match=r"/file/page: cannot be created \(.*\); choose another folder$"):
         ModelAnatomy(str(run.path), "photos", ()).save(tmp_path / "file" / "page" / "new")
 
 
