@@ -87,6 +87,7 @@ def _with_arguments(published: dict[str, Any], arguments: Mapping[str, Any], sha
     fields = {**published, **shown, **given, **rotary}
     indexing = grid_indexing(published["rotary_theta"])
     _check_arguments(fields["rotary"], fields["rotary_theta"], {"rope_grid_indexing": indexing, **arguments})
+    _check_pool(fields["num_heads"], shapes, arguments)
     return fields
 
 
@@ -100,6 +101,20 @@ def _check_arguments(rotary: str, theta: float, arguments: Mapping[str, Any]) ->
     needed: dict[str, Any] = {"use_post_norm": False, **_ROTARY[rotary]}
     if rotary == "axial":
         needed["rope_grid_indexing"] = grid_indexing(theta)
+    _check_equal(arguments, needed)
+
+
+def _check_pool(num_heads: object, shapes: Shapes, arguments: Mapping[str, Any]) -> None:
+    """Raise ConfigError if timm's pool has other heads than the blocks, or reads the prefix tokens."""
+    needed: dict[str, Any] = {}
+    if "attn_pool.latent" in shapes and arguments.get("attn_pool_num_heads"):
+        needed["attn_pool_num_heads"] = num_heads
+    if {"cls_token", "dist_token", "reg_token"} & shapes.keys() and arguments.get("global_pool") != "token":
+        needed["pool_include_prefix"] = False
+    _check_equal(arguments, needed)
+
+
+def _check_equal(arguments: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
     for key, value in needed.items():
         if arguments.get(key, value) != value:
             raise ConfigError(
