@@ -138,6 +138,8 @@ def a_root(folder: Path) -> Refusals:
     images(folder)
     yield lambda: open_source(path, root=folder / "cat"), "use a root that contains all images"
     yield lambda: open_source(folder, root=folder), "leave it out"
+    yield lambda: open_source(folder, root=folder, task="unlabeled"), "leave it out"
+    assert open_source(folder, task="unlabeled").is_unlabeled
     assert len(open_source(table(folder, PLAIN), root=folder)) == 2
 
 

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import huggingface_hub
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tests.advice.model_cases import TINY
 from tests.advice.walk import Refusals, case
 from tests.unit.model.weights import test_google as google
@@ -316,6 +316,14 @@ def pools_of_other_libraries(folder: Path) -> Refusals:
     turned = {"architecture": "vit_small_patch16_rope_224", "model_args": {"rope_grid_indexing": "ij"}}
     (folder / "config.json").write_text(json.dumps(turned))
     yield lambda: opened(folder / "timm.safetensors", architecture={}), "open this file with timm"
+    (folder / "config.json").unlink()
+    eva = {"position": "none", "rotary": "axial", "pool": "map"}
+    export_weights(build_model(ModelConfig(**TINY | eva)), folder / "timm.safetensors", to="timm")
+    tensors = load_file(folder / "timm.safetensors")
+    save_file({**tensors, "cls_token": torch.zeros(1, 1, tensors["norm.weight"].numel())}, folder / "timm.safetensors")
+    given = {**HEADS, "rotary": "axial", "img_size": (8, 8)}
+    yield lambda: opened(folder / "timm.safetensors", architecture=given), "open this file with timm"
+    (folder / "config.json").write_text("{}")
     clip = {"patch_bias": False, "norm_eps": 1e-5, "num_classes": 0}
     export_weights(build_model(ModelConfig(**TINY | clip)), folder / "clip.safetensors", to="open-clip")
     (folder / "config.json").rename(folder / "open_clip_config.json")

@@ -87,6 +87,8 @@ def open_source(
     if task == "unlabeled":
         if is_name or are_shards or not is_folder:
             raise DataError(_not_unlabeled(name))
+        if root is not None:
+            raise DataError(f"data.root={root}: only applies to a table or an export, not to a folder; leave it out")
         return open_unlabeled(path)
     if not is_name and not are_shards and (is_file or (is_folder and not is_huggingface_folder(path))):
         images = None if root is None else expanded(root)

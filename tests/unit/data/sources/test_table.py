@@ -321,6 +321,9 @@ def test_root_needs_a_table_and_must_exist(folder: Path) -> None:
     assert error_of(lambda: open_source("digits", root="x")) == (
         "data.root=x: only applies to a table or an export, and digits is neither; leave it out"
     )
+    assert error_of(lambda: open_source(folder, root="x", task="unlabeled")) == (
+        "data.root=x: only applies to a table or an export, not to a folder; leave it out"
+    )
 
 
 def test_table_that_no_classifier_can_be_trained_on_is_refused(folder: Path) -> None:

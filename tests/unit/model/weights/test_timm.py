@@ -192,12 +192,13 @@ def test_rotation_that_config_json_turns_off_is_off(tmp_path):
 
 
 AXIAL, MIXED = {"rotary": "axial"}, {"rotary": "mixed", "rotary_theta": 10.0}
+DINOV3 = {"rotary": "dinov3", "norm_eps": 1e-5}
 
 
 @pytest.mark.parametrize(
     ("name", "changes", "arguments", "refused"),
     [
-        # timm: `ij` has rows before columns, `xy` columns before rows; `cat` and `mixed` differ, `dinov3` does not.
+        # timm: `ij` has rows before columns, `xy` columns before rows; the default is that of the model.
         ("rope_224", AXIAL, {"rope_grid_indexing": "xy"}, None),
         ("rope_224", AXIAL, {"rope_grid_indexing": "ij"}, "rope_grid_indexing='ij'"),
         ("rope_224", AXIAL | {"rotary_theta": 1e4}, {"rope_temperature": 1e4}, "rope_grid_indexing='xy'"),
@@ -206,7 +207,9 @@ AXIAL, MIXED = {"rotary": "axial"}, {"rotary": "mixed", "rotary_theta": 10.0}
         ("rope_224", AXIAL, {"rope_grid_offset": 1.0}, "rope_grid_offset=1.0"),
         ("rope_mixed_224", MIXED, {"rope_grid_indexing": "xy"}, None),
         ("rope_mixed_224", MIXED, {"rope_grid_indexing": "ij"}, "rope_grid_indexing='ij'"),
-        ("dinov3", {"rotary": "dinov3", "norm_eps": 1e-5}, {"rope_grid_indexing": "xy"}, None),
+        ("dinov3", DINOV3, {"rope_grid_indexing": "ij", "rope_grid_offset": 0.0}, None),
+        ("dinov3", DINOV3, {"rope_grid_indexing": "xy"}, "rope_grid_indexing='xy'"),
+        ("dinov3", DINOV3, {"rope_grid_offset": 1.0}, "rope_grid_offset=1.0"),
     ],
 )
 def test_order_of_rotary_axes_is_read_or_refused(tmp_path, name, changes, arguments, refused):
@@ -234,6 +237,43 @@ def test_argument_that_no_tensor_shows_and_our_model_does_not_have_is_refused(tm
     arguments = {"embed_dim": 48, "depth": 2, "num_heads": 3, argument: True}
     described(tmp_path, TINY, architecture="eva_giant_patch14_224", model_args=arguments)
     with pytest.raises(ConfigError, match=rf"^config\.json\.model_args\.{argument}=True: our model has False, so "):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "argument", "ours"),
+    [
+        ({"pool": "map", "class_token": False}, {"attn_pool_num_heads": 2}, 3),
+        ({"pool": "map", "class_token": True}, {"pool_include_prefix": True}, False),
+        ({"pool": "mean", "class_token": True}, {"pool_include_prefix": True}, False),
+    ],
+)
+def test_pool_of_timm_with_other_heads_or_prefix_tokens_is_refused(tmp_path, changes, argument, ours):
+    config = dataclasses.replace(TINY, **changes)
+    settings = json.loads(TIMM[0].describe(config)["config.json"])
+    model = described(tmp_path, config, **settings)
+    images = torch.randn(2, 3, 32, 64, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(load_model(tmp_path)(images), model(images))
+    described(tmp_path, config, **{**settings, "model_args": settings["model_args"] | argument})
+    ((key, value),) = argument.items()
+    with pytest.raises(ConfigError) as caught:
+        load_model(tmp_path)
+    assert str(caught.value) == (
+        f"config.json.model_args.{key}={value}: our model has {ours}, so its outputs would differ; open this file with "
+        "timm"
+    )
+
+
+def test_attention_pool_of_eva_reads_the_class_token_and_is_refused(tmp_path):
+    config = dataclasses.replace(TINY, position="none", rotary="axial", pool="map", class_token=True)
+    with pytest.raises(ConfigError, match=r"cannot hold model\.pool=map with prefix tokens"):
+        export_weights(build_model(config), tmp_path / "model.safetensors", to="timm")
+    bare = dataclasses.replace(config, class_token=False)
+    model = described(tmp_path, bare, **json.loads(TIMM[1].describe(bare)["config.json"]))
+    assert load_model(tmp_path).config.pool == "map"
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, "cls_token": torch.zeros(1, 1, model.config.embed_dim)}, tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"^pool=map: this model's pool reads class token and registers, too, "):
         load_model(tmp_path)
 
 

@@ -15,11 +15,12 @@ THETA_ROWS_FIRST = 10_000.0
 """timm's default rotary base. Models with it encode rows before columns, RoPE-ViT with base 100 columns before rows."""
 _ARGUMENTS = {"num_heads": "num_heads", "act_layer": "act", "rope_temperature": "rotary_theta"}
 """Arguments of timm's models that no tensor shows -> our fields."""
+_PREFIX = frozenset(("cls_token", "dist_token", "reg_token"))
 _ROTARY: Mapping[str, Mapping[str, Any]] = {
     "none": {"use_rot_pos_emb": False},
     "axial": {"rope_type": "cat", "rope_rotate_half": False, "rope_grid_offset": 0, "ref_feat_shape": None},
     "mixed": {"rope_type": "mixed", "rope_rotate_half": False, "rope_grid_indexing": "xy"},
-    "dinov3": {"rope_type": "dinov3", "rope_rotate_half": True},
+    "dinov3": {"rope_type": "dinov3", "rope_rotate_half": True, "rope_grid_offset": 0, "rope_grid_indexing": "ij"},
 }
 """Our rotary positions -> the arguments with which timm computes the same."""
 
@@ -85,8 +86,9 @@ def _with_arguments(published: dict[str, Any], arguments: Mapping[str, Any], sha
     given = {ours: arguments[theirs] for theirs, ours in _ARGUMENTS.items() if theirs in arguments}
     rotary = {"rotary": "none"} if arguments.get("use_rot_pos_emb") is False else {}
     fields = {**published, **shown, **given, **rotary}
-    indexing = grid_indexing(published["rotary_theta"])
+    indexing = "ij" if published["rotary"] == "dinov3" else grid_indexing(published["rotary_theta"])
     _check_arguments(fields["rotary"], fields["rotary_theta"], {"rope_grid_indexing": indexing, **arguments})
+    _check_pool(fields["num_heads"], shapes, arguments)
     return fields
 
 
@@ -100,6 +102,20 @@ def _check_arguments(rotary: str, theta: float, arguments: Mapping[str, Any]) ->
     needed: dict[str, Any] = {"use_post_norm": False, **_ROTARY[rotary]}
     if rotary == "axial":
         needed["rope_grid_indexing"] = grid_indexing(theta)
+    _check_equal(arguments, needed)
+
+
+def _check_pool(num_heads: object, shapes: Shapes, arguments: Mapping[str, Any]) -> None:
+    """Raise ConfigError if timm's pool has other heads than the blocks, or reads the prefix tokens."""
+    needed: dict[str, Any] = {}
+    if "attn_pool.latent" in shapes and arguments.get("attn_pool_num_heads"):
+        needed["attn_pool_num_heads"] = num_heads
+    if _PREFIX & shapes.keys() and arguments.get("global_pool") != "token":
+        needed["pool_include_prefix"] = False
+    _check_equal(arguments, needed)
+
+
+def _check_equal(arguments: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
     for key, value in needed.items():
         if arguments.get(key, value) != value:
             raise ConfigError(
@@ -188,6 +204,11 @@ def _pooling(shapes: Shapes, hints: Hints, base: Mapping[str, Any]) -> dict[str,
     pool = described or ("mean" if has_norm and usual not in ("mean", "max") else usual)
     if ("attn_pool.latent" in shapes) != (pool == "map"):
         pool = "map" if "attn_pool.latent" in shapes else "mean"
+    if pool == "map" and is_eva(frozenset(shapes)) and _PREFIX & shapes.keys() and "pool" not in hints.architecture:
+        raise ConfigError(
+            "pool=map: this model's pool reads class token and registers, too, and ours only patches, so its outputs "
+            "would differ; open this file with timm"
+        )
     return {"pool": pool, "final_norm": "norm.weight" in shapes, "fc_norm": has_norm}
 
 

@@ -197,6 +197,12 @@ def _refuses(config: ModelConfig) -> list[str]:
     return [choice for choice, applies in combined.items() if applies]
 
 
+def _eva_refuses(config: ModelConfig) -> list[str]:
+    """List the choices that `eva.py` does not allow together: its pool `map` reads all tokens, ours only patches."""
+    reads_prefix = config.pool == "map" and config.num_prefix_tokens > 0
+    return _refuses(config) + (["model.pool=map with prefix tokens"] if reads_prefix else [])
+
+
 CHUNKS = (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.")
 """Rename for DINOv2's training code, which divides the blocks into chunks."""
 _RENAMES = (
@@ -228,6 +234,7 @@ _EVA = replace(
     name="timm eva",
     recognizes=is_eva,
     rows=eva_rows,
+    refuses=_eva_refuses,
     allowed=_ALLOWED
     | {"position": ("learned", "none"), "rotary": ("none", "axial", "mixed", "dinov3"), "key_bias": _EITHER},
     describe=describe_eva,
