@@ -15,6 +15,7 @@ of the next shorter one.
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -36,12 +37,37 @@ CASES = {
     "cifar10": "{made}/cifar10",
     "sign-digits": "{data}/sign-digits",
     "clothing-96px": "{data}/clothing-96px",
+    "clothing-256px": "{data}/clothing-256px",
+    "mnist": "mnist",
+    "digits": "digits",
+    "cifar10@100": "{made}/cifar10@100",
+    "cifar10-animals": "{made}/cifar10-animals",
+    "sign-digits@40": "{made}/sign-digits@40",
 }
 TRACKS = {"S": [], "P": ["--model.stem", "linear"]}
+SUBSETS = {
+    "cifar10@100": ("{made}/cifar10", (), 100),
+    "cifar10-animals": ("{made}/cifar10", ("bird", "cat", "deer", "dog", "frog", "horse"), None),
+    "sign-digits@40": ("{data}/sign-digits", (), 40),
+}
+"""Data set, classes (all of them if there are none) and training images of each class."""
 CIFAR10 = "cifar10-jpeg/cifar10_jpg_q75.tar.xz"
 MOST_LOSS = 0.3
 """Points by which the accuracy may be below that of the next shorter budget: the seeds differ by as much."""
 PEAK_SIZE, PEAK_REPEATS = 2048, 10
+
+
+def make_subset(name: str, data: Path, made: Path) -> None:
+    """Copy the images of a subset, unless they are there; test images are never left out."""
+    source, classes, per_class = SUBSETS[name]
+    folder, out = Path(source.format(data=data, made=made)), made / name
+    for of_class in sorted({file.parent for file in folder.rglob("*") if file.is_file()} - {folder}):
+        if classes and of_class.name not in classes:
+            continue
+        target = out / of_class.relative_to(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        for file in sorted(of_class.iterdir())[: None if "test" in target.parts else per_class]:
+            shutil.copy(file, target)
 
 
 def train(source: str, minutes: float, track: str, seed: int, out: Path) -> dict[str, Any]:
@@ -144,9 +170,11 @@ def main() -> None:
                             (("fp32", torch.float32), ("bf16", torch.bfloat16))}  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
         made = Path(temporary)
-        if "cifar10" in options.cases:
+        if any(case.startswith("cifar10") for case in options.cases):
             with tarfile.open(options.data / CIFAR10) as archive:
                 archive.extractall(made, filter="data")
+        for name in SUBSETS.keys() & set(options.cases):
+            make_subset(name, options.data, made)
         for case, minutes, track, seed in product(options.cases, options.minutes, options.tracks, options.seeds):
             key = f"{case}/{track}/{minutes:g}/{seed}"
             if key not in runs:

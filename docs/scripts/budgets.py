@@ -23,8 +23,8 @@ MARKERS = {"S": ("o-", "convolutions first"), "P": ("s--", "plain patches")}
 
 
 def draw(runs: dict[str, dict[str, Any]]) -> Figure:
-    """Draw a line per data set and track through the mean accuracies, over the minutes of the budget."""
-    found = by_budget(runs)
+    """Draw a line per data set of `COLORS` and track through the mean accuracies, over the minutes of the budget."""
+    found = {key: budgets for key, budgets in by_budget(runs).items() if key[0] in COLORS}
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
     for (case, track), budgets in found.items():

@@ -11,6 +11,7 @@ from vitreous.cli.next_steps import run_commands
 from vitreous.cli.screen import Screen
 from vitreous.errors import VitreousError
 from vitreous.recipe.files import read_config
+from vitreous.recipe.forecast import forecast_of
 from vitreous.training.folder.records import read_records
 from vitreous.training.folder.run_folder import RunFolder
 from vitreous.training.weights.transfer import FEW_TESTED
@@ -21,6 +22,9 @@ from vitreous.use.series.compare import compare
 from vitreous.use.series.page import sentences
 from vitreous.use.series.summary import summarize_series
 from vitreous.wording import plural
+
+_MORE_TIME = 10
+"""Factor of the budget for which the accuracy is predicted."""
 
 
 def show_end(screen: Screen, folder: RunFolder) -> None:
@@ -37,7 +41,7 @@ def show_end(screen: Screen, folder: RunFolder) -> None:
         found = run.metrics[split]
         screen.say_accuracy(f"{score_name(found, split)}:", found)
         _show_certainty(screen, folder, found["num_images"])
-    _show_unseen(screen, folder)
+    _show_time(screen, folder, run.metrics.get(split or "", {}))
     _show_change(screen, folder)
     size = f"{folder.model.stat().st_size / 1e6:,.1f} MB"
     screen.say(
@@ -79,13 +83,18 @@ def _show_certainty(screen: Screen, folder: RunFolder, num_images: int) -> None:
         screen.say(f"{few}; `vitreous train DATA --folds 5` tests each image once", style="dim")
 
 
-def _show_unseen(screen: Screen, folder: RunFolder) -> None:
-    """Say so if a budget ended before the run had seen every training image."""
+def _show_time(screen: Screen, folder: RunFolder, found: Mapping[str, Any]) -> None:
+    """Say what more time would give, and whether the budget ended before the run had seen every training image."""
     epochs = max((record["epoch"] for record in read_records(folder.records) if record["kind"] == "step"), default=1.0)
-    if epochs < 1 and read_config(folder.config).train.budget_s:
+    config = read_config(folder.config)
+    if epochs < 1 and config.train.budget_s:
         screen.say(
             f"the budget was enough to see {epochs:.0%} of the training images; use a longer --budget", style="yellow"
         )
+    longer_s = _MORE_TIME * config.train.budget_s
+    expected = forecast_of(config, epochs, found, longer_s)
+    if expected is not None:
+        screen.say(f"expected with --budget {longer_s / 60:g}m: {expected.text}", style="dim")
 
 
 def _show_change(screen: Screen, folder: RunFolder) -> None:

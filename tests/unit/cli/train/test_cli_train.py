@@ -137,7 +137,9 @@ def test_a_budget_that_ended_within_the_first_epoch_is_named(run: Path, cli: Cli
     assert sentence not in cli("train", "--resume", short).out
     config = (short / "config.yaml").read_text()
     (short / "config.yaml").write_text(config.replace("budget_s: 0.0", "budget_s: 60.0"))
-    assert sentence in cli("train", "--resume", short).out
+    said = cli("train", "--resume", short)
+    assert sentence in said.out
+    assert "\nexpected with --budget 10m: about " in said.out
 
 
 def test_resume_finishes_an_unfinished_run(unfinished: Path, cli: Cli) -> None:

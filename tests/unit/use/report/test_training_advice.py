@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.unit.use.report.test_sections import Make, make
 
+from vitreous.recipe.forecast import forecast
 from vitreous.use.report.section import Advice, ReportInput
 from vitreous.use.report.sections.training import training_section
 
@@ -42,6 +43,15 @@ def test_photos_without_pretrained_weights_are_advised_to_use_them_first(make: M
     found = advised(make(("a", "b")), 4.0, "small-photos", budget_s=0.0)
     assert list(found) == ["pretrained auto", "epochs 200"]
     assert found["pretrained auto"].gain > found["epochs 200"].gain > 0
+
+
+def test_the_gain_of_a_longer_budget_is_predicted(make: Make) -> None:
+    report = make(("a", "b"))
+    advice = advised(report, 0.5, budget_s=60.0)["budget 400m"]
+    score = report.evaluation.score.as_dict()
+    expected = forecast(score["num_correct"], score["num_images"], 60.0, 24_000.0)
+    assert advice.text.endswith(f" Expect {expected.text}.")
+    assert advice.gain == expected.accuracy - report.evaluation.accuracy > 0
 
 
 @pytest.mark.parametrize(
