@@ -9,7 +9,7 @@ import re
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -215,14 +215,25 @@ def test_figures_of_planted_marks_are_the_stored_ones() -> None:
 # docs/speed.md.
 
 
-def test_speed_table_is_the_stored_one() -> None:
+def speed_rows(cases: Iterable[str], precision: str) -> list[str]:
     rows = []
-    for shown, case in CASES.items():
+    for shown in cases:
         for name, kind in ((f"{shown}: inference", "inference"), ("training step", "training")):
-            cell = results("throughput")["cells"][f"{case}, {kind}, fp32, eager"]
+            cell = results("throughput")["cells"][f"{CASES[shown]}, {kind}, {precision}, eager"]
             ratios = [f"{cell['ratios'][peer]:.2f}" for peer in PEERS]
             rows.append(f"| {name} | {' | '.join(ratios)} | {cell['mfu']['vitreous']:.0%} |")
-    assert table("docs/speed.md", "| | timm | torchvision |") == rows
+    return rows
+
+
+def test_speed_table_is_the_stored_one() -> None:
+    assert table("docs/speed.md", "| | timm | torchvision |") == speed_rows(CASES, "fp32")
+
+
+def test_speed_table_of_bf16_is_the_stored_one() -> None:
+    small, _, larger, _ = CASES
+    assert table("docs/speed.md", "| in bf16 | timm |") == speed_rows((small, larger), "bf16")
+    per_s = results("throughput")["cells"][f"{CASES[small]}, training, bf16, eager"]["images_per_s"]
+    assert f"{per_s['vitreous']:,.0f} images/s, and timm's {per_s['timm']:,.0f}" in text("docs/speed.md")
 
 
 def test_profile_table_is_the_stored_one() -> None:
@@ -330,7 +341,7 @@ def test_speed_page_has_the_stored_figures(sentence: str) -> None:
 
 
 def test_closest_peer_is_within_the_noise_in_six_cells() -> None:
-    cells = [cell for name, cell in results("throughput")["cells"].items() if name.endswith("eager")]
+    cells = [cell for name, cell in results("throughput")["cells"].items() if name.endswith("fp32, eager")]
     low_and_high = [cell["quartiles"][cell["best_peer"]] for cell in cells]
     assert (sum(low <= 1 <= high for low, high in low_and_high), len(cells)) == (6, 8)
     assert "in six of the eight cells the quartiles of the closest library include 1" in text("docs/speed.md")
