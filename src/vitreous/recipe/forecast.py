@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from math import exp, log, sqrt
 from typing import Any, NamedTuple
 
-from scipy import stats
-
 from vitreous.recipe.pace import OUTSIDE_S
 from vitreous.recipe.run_config import RunConfig
 from vitreous.recipe.shipped.from_scratch import BY_SIZE
@@ -62,11 +60,13 @@ def forecast(num_correct: int, num_images: int, budget_s: float, longer_s: float
     The logarithm of the share of mistakes falls in proportion to the logarithm of the training time. Its variance is
     that of the counted mistakes, and of the exponent between data sets.
     """
+    from scipy.special import stdtrit  # slow to import
+
     factor = (longer_s - OUTSIDE_S) / (budget_s - OUTSIDE_S)
     num_wrong = num_images - num_correct + 0.5  # a run without mistakes would predict none for ever
     counted = 1 / num_wrong - 1 / (num_images + 1)
     between = (law.spread * log(factor)) ** 2 * (1 + 1 / law.num_data_sets)
-    half = float(stats.t.ppf((1 + COVERAGE) / 2, law.num_data_sets - 1)) * sqrt(counted + between)
+    half = float(stdtrit(law.num_data_sets - 1, (1 + COVERAGE) / 2)) * sqrt(counted + between)
     expected = log(num_wrong / (num_images + 1)) - law.exponent * log(factor)
     low, middle, high = (1 - exp(min(expected + shift, 0.0)) for shift in (half, 0.0, -half))
     return Forecast(longer_s, middle, (low, high), factor > FARTHEST)

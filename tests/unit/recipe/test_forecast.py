@@ -22,11 +22,11 @@ def config(recipe: str = "small-images", **train: object) -> RunConfig:
 
 def test_mistakes_fall_with_the_power_of_the_training_time() -> None:
     found = forecast(80_000, 100_000, 60.0, OUTSIDE_S + 4 * (60.0 - OUTSIDE_S), Law(0.5, 0.1, 10))
-    assert found.accuracy == pytest.approx(0.9, abs=1e-4)  # half as many mistakes in four times the time
+    assert found.accuracy == pytest.approx(0.9, abs=1e-4)  # a half of the mistakes in four times the time
     assert not found.is_extrapolated
 
 
-def test_the_interval_covers_as_many_data_sets_as_it_says() -> None:
+def test_the_interval_covers_the_share_of_data_sets_that_it_names() -> None:
     rng, law = np.random.default_rng(0), Law(0.3, 0.1, 30)
     within = []
     for _ in range(2_000):
