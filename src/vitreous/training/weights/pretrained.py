@@ -246,9 +246,11 @@ def full_source(source: str) -> str:
     """
     if source in BACKBONES and not expanded(source).exists():
         return hub.PREFIX + BACKBONES[source].repo
+    if source == AUTO or source.startswith(hub.PREFIX):
+        return source
     if get_close_matches(source, BACKBONES) and not os.path.exists(expanded(source)):  # noqa: PTH110  Path raises errors
         raise UnknownNameError(f"weights={source}: no such file or backbone; {nearest(source, BACKBONES)}")
-    return source if source == AUTO or source.startswith(hub.PREFIX) else str(expanded(source).resolve())
+    return str(expanded(source).resolve())
 
 
 def with_revision(source: str) -> str:

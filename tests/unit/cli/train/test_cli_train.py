@@ -1,6 +1,7 @@
 """`vitreous train`: its output, the files that it writes, and its errors."""
 
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -137,9 +138,16 @@ def test_a_budget_that_ended_within_the_first_epoch_is_named(run: Path, cli: Cli
     assert sentence not in cli("train", "--resume", short).out
     config = (short / "config.yaml").read_text()
     (short / "config.yaml").write_text(config.replace("budget_s: 0.0", "budget_s: 60.0"))
-    said = cli("train", "--resume", short)
-    assert sentence in said.out
-    assert "\nexpected with --budget 10m: about " in said.out
+    assert sentence in cli("train", "--resume", short).out
+
+
+def test_a_run_that_its_budget_ended_says_what_more_time_would_give(run: Path, cli: Cli, tmp_path: Path) -> None:
+    ended = shutil.copytree(run, tmp_path / "ended")
+    config = (ended / "config.yaml").read_text()
+    assert "\nexpected with" not in cli("train", "--resume", ended).out
+    changed = re.sub(r"epochs: [\d.]+", "epochs: 100.0", config).replace("budget_s: 0.0", "budget_s: 60.0")
+    (ended / "config.yaml").write_text(changed)
+    assert "\nexpected with --budget 10m: about " in cli("train", "--resume", ended).out
 
 
 def test_resume_finishes_an_unfinished_run(unfinished: Path, cli: Cli) -> None:

@@ -47,9 +47,9 @@ def test_photos_without_pretrained_weights_are_advised_to_use_them_first(make: M
 
 def test_the_gain_of_a_longer_budget_is_predicted(make: Make) -> None:
     report = make(("a", "b"))
-    advice = advised(report, 0.5, budget_s=60.0)["budget 400m"]
+    advice = advised(report, 1.0, budget_s=60.0)["budget 200m"]
     score = report.evaluation.score.as_dict()
-    expected = forecast(score["num_correct"], score["num_images"], 60.0, 24_000.0)
+    expected = forecast(score["num_correct"], score["num_images"], 60.0, 12_000.0)
     assert advice.text.endswith(f" Expect {expected.text}.")
     assert advice.gain == expected.accuracy - report.evaluation.accuracy > 0
 
