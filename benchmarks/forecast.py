@@ -1,12 +1,13 @@
 """Runs of small_data.py with a short and a long budget -> how accuracy grows with time, and how well that is predicted.
 
     python benchmarks/small_data.py fashion-mnist cifar10 clothing-96px --data ../shared/data --minutes 1 10
-    python benchmarks/small_data.py mnist digits sign-digits --data ../shared/data --minutes 0.5 5
+    python benchmarks/small_data.py sign-digits sign-digits@40 clothing-256px --data ../shared/data --minutes 0.5 5
+    python benchmarks/small_data.py cifar10@100 cifar10-animals --data ../shared/data --minutes 0.5 5
     python benchmarks/forecast.py
 
-Each data set with a run of a tenth of the minutes of another one gives an exponent a, if the shorter run saw each image
-at least once, and the longer one used its budget: the share of mistakes falls as
-time**-a, where time is the budget less the seconds that are not spent on training. `LAW` in
+Each data set with two runs, one of which has a tenth of the minutes, gives an exponent a: the share of mistakes falls
+as time**-a, where time is the budget less the seconds that are not spent on training. The shorter run must have seen
+each image at least once, and the longer one must have used its budget. `LAW` in
 `src/vitreous/recipe/forecast.py` has their mean and standard deviation, which this command prints. It predicts the
 longer run of each data set from the shorter one, with the exponents of the data sets that come from other sources, and
 counts how often the accuracy is within the interval.
@@ -21,8 +22,7 @@ from scipy.optimize import brentq
 
 from results import results_file
 from small_data import by_budget
-from vitreous.recipe.forecast import COVERAGE, FEWEST_EPOCHS, Law, forecast
-from vitreous.recipe.pace import OUTSIDE_S
+from vitreous.recipe.forecast import COVERAGE, FEWEST_EPOCHS, Law, forecast, log_mistakes, training_factor
 
 TRACK, SHORT, LEAST_USED = "S", 0.1, 0.9
 """What the plan chooses, the share of the longer budget that the shorter one is, and that the longer run must use."""
@@ -38,13 +38,11 @@ class Pair(NamedTuple):
 
     def exponent(self) -> tuple[float, float]:
         """Return the exponent of these two runs, and its variance from counting mistakes on few images."""
-        scores = (self.short, self.long)
-        wrong = [each["num_images"] - each["num_correct"] + 0.5 for each in scores]
-        num_images = [each["num_images"] + 1 for each in scores]
-        of_factor = log((60 * self.long_m - OUTSIDE_S) / (60 * self.short_m - OUTSIDE_S))
-        fall = log(wrong[0] / num_images[0]) - log(wrong[1] / num_images[1])
-        variance = sum(1 / count - 1 / num for count, num in zip(wrong, num_images, strict=True))
-        return fall / of_factor, variance / of_factor**2
+        of_factor = log(training_factor(60 * self.short_m, 60 * self.long_m))
+        (before, noise), (after, more_noise) = (
+            log_mistakes(each["num_correct"], each["num_images"]) for each in (self.short, self.long)
+        )
+        return (before - after) / of_factor, (noise + more_noise) / of_factor**2
 
 
 def pairs(runs: dict[str, dict[str, Any]]) -> dict[str, Pair]:

@@ -58,7 +58,7 @@ PEAK_SIZE, PEAK_REPEATS = 2048, 10
 
 
 def make_subset(name: str, data: Path, made: Path) -> None:
-    """Copy the images of a subset, unless they are there; test images are never left out."""
+    """Copy the images of a subset; all images in a folder `test` are kept."""
     source, classes, per_class = SUBSETS[name]
     folder, out = Path(source.format(data=data, made=made)), made / name
     for of_class in sorted({file.parent for file in folder.rglob("*") if file.is_file()} - {folder}):

@@ -23,7 +23,7 @@ LAW = Law(0.197, 0.094, 8)
 FARTHEST = 20.0
 """Factor of training time up to which this was measured."""
 COVERAGE = 0.8
-"""Share of data sets whose accuracy should lie within the interval of a forecast."""
+"""Share of data sets for which the interval of a forecast should contain the accuracy."""
 FEWEST_EPOCHS = 1.0
 """Runs that have not seen every image learn faster, so they predict nothing."""
 _FULL = 0.98
@@ -62,14 +62,24 @@ def forecast(num_correct: int, num_images: int, budget_s: float, longer_s: float
     """
     from scipy.special import stdtrit  # slow to import
 
-    factor = (longer_s - OUTSIDE_S) / (budget_s - OUTSIDE_S)
-    num_wrong = num_images - num_correct + 0.5  # a run without mistakes would predict none for ever
-    counted = 1 / num_wrong - 1 / (num_images + 1)
+    factor = training_factor(budget_s, longer_s)
+    mistakes, counted = log_mistakes(num_correct, num_images)
     between = (law.spread * log(factor)) ** 2 * (1 + 1 / law.num_data_sets)
     half = float(stdtrit(law.num_data_sets - 1, (1 + COVERAGE) / 2)) * sqrt(counted + between)
-    expected = log(num_wrong / (num_images + 1)) - law.exponent * log(factor)
+    expected = mistakes - law.exponent * log(factor)
     low, middle, high = (1 - exp(min(expected + shift, 0.0)) for shift in (half, 0.0, -half))
     return Forecast(longer_s, middle, (low, high), factor > FARTHEST)
+
+
+def training_factor(budget_s: float, longer_s: float) -> float:
+    """Return how much more training time the longer budget has."""
+    return (longer_s - OUTSIDE_S) / (budget_s - OUTSIDE_S)
+
+
+def log_mistakes(num_correct: int, num_images: int) -> tuple[float, float]:
+    """Return the logarithm of the share of mistakes, and its variance from counting them on few images."""
+    num_wrong = num_images - num_correct + 0.5  # a run without mistakes would predict none for ever
+    return log(num_wrong / (num_images + 1)), 1 / num_wrong - 1 / (num_images + 1)
 
 
 def forecast_of(config: RunConfig, epochs: float, found: Mapping[str, Any], longer_s: float) -> Forecast | None:
